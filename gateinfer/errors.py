@@ -1,0 +1,35 @@
+"""The errors gateinfer raises. Each names the thing that is wrong, what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+
+class GateInferError(Exception):
+    """Base of every error of this package."""
+
+
+class ModelError(GateInferError, ValueError):
+    """A model file or weight set that cannot be used: corrupt, contradictory, hostile, or too large."""
+
+
+class UnsupportedOp(ModelError):
+    """A valid model that uses nodes or attributes the engine does not implement. The text lists every one."""
+
+
+class ShapeError(GateInferError, ValueError):
+    """An input, state or constant whose name, rank, shape or dtype does not fit the model, or values out of range."""
+
+
+class StateMismatch(GateInferError, ValueError):
+    """State inputs and outputs that cannot be paired, or a state value that does not fit its port."""
+
+
+class PoolFull(GateInferError, RuntimeError):
+    """No free slot in a stream pool."""
+
+
+class StreamClosed(GateInferError, RuntimeError):
+    """A stream or slot used after it was closed."""
+
+
+class ValidationError(GateInferError, AssertionError):
+    """Outputs differ from the oracle by more than the stated tolerance."""

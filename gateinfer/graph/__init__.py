@@ -1,0 +1,1 @@
+"""The neutral graph and its passes. Nothing here imports the compiled engine."""

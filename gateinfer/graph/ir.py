@@ -1,0 +1,87 @@
+"""The neutral graph: what every loader produces and every pass reads. NumPy and the standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Dim = int | str | None
+"""An extent: known, named (equal names are equal extents), or unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Element type and shape of a value. `shape` is None when not even the rank is known."""
+
+    dtype: np.dtype
+    shape: tuple[Dim, ...] | None
+
+    @property
+    def is_static(self) -> bool:
+        """True when every extent is a number."""
+        return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A named graph input or output."""
+
+    name: str
+    type: TensorType
+
+    @property
+    def shape(self) -> tuple[Dim, ...] | None:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.type.dtype
+
+
+@dataclass(slots=True)
+class Node:
+    """One operator: ONNX names, the default domain spelled "". An omitted input or output is ""."""
+
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    """Values are int, float, str, bytes, ndarray, Graph, or lists of these."""
+    domain: str = ""
+    name: str = ""
+
+    def input(self, index: int) -> str:
+        """The name at `index`, or "" when the input is omitted."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+    def output(self, index: int) -> str:
+        """The name at `index`, or "" when the output is omitted."""
+        return self.outputs[index] if index < len(self.outputs) else ""
+
+    def label(self) -> str:
+        """How errors name this node: `LSTM node "lstm_0"`, or by its first output when it has no name."""
+        called = self.name or next((o for o in self.outputs if o), "?")
+        return f'{self.op} node "{called}"'
+
+
+@dataclass(slots=True)
+class Graph:
+    """Nodes in execution order between named inputs and outputs."""
+
+    inputs: list[Port]
+    outputs: list[Port]
+    nodes: list[Node]
+    constants: dict[str, np.ndarray]
+    opset: int = 22
+    """Version of the default operator set."""
+    defaults: dict[str, np.ndarray] = field(default_factory=dict)
+    """Inputs that also have an initializer: used when the caller feeds nothing."""
+    types: dict[str, TensorType] = field(default_factory=dict)
+    """Types of all values; complete and static after `specialize`."""
+    name: str = ""
+
+
+Shapes = Mapping[str, tuple[int, ...]]

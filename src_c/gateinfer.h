@@ -1,0 +1,224 @@
+/* gateinfer: a CPU engine for gated recurrent networks. The only public header of the C core.
+ *
+ * Four nouns. `gi_kernels` is one instruction set's table of routines. A `gi_builder` collects tensors and ops and plans
+ * memory; finishing it gives a `gi_program`, which is immutable. A `gi_stream` holds everything that changes while a
+ * program runs. Nothing here prints, exits, or keeps global state.
+ *
+ * Ownership: what `*_create` returns is freed by the matching `*_free`. Constants are borrowed, never copied: they must
+ * outlive the programs built on them. A program must outlive its streams.
+ * Failure: functions that can fail return a status (0 or a negative gi_status) and put one sentence into `err`, which may be NULL.
+ * Threads: kernels and programs are read-only and may be shared; builders and streams belong to one thread at a time.
+ * Sizes count elements unless a name says bytes. float32 everywhere unless a dtype says otherwise. */
+#ifndef GATEINFER_H
+#define GATEINFER_H
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#if defined(GI_BUILDING_SHARED)
+#define GI_API __attribute__((visibility("default")))
+#else
+#define GI_API
+#endif
+
+/* ---- status ------------------------------------------------------------------------------------------------------- */
+typedef enum gi_status {
+    GI_OK = 0,
+    GI_ERR_MEMORY = -1,      /* an allocation failed */
+    GI_ERR_ARGUMENT = -2,    /* an argument is out of its stated range */
+    GI_ERR_SHAPE = -3,       /* views do not fit each other */
+    GI_ERR_LIMIT = -4,       /* a size overflows or exceeds what the engine plans for */
+    GI_ERR_NOT_COMPILED = -5,/* this build has no kernels of that name */
+    GI_ERR_CANNOT_RUN = -6,  /* this CPU cannot run kernels of that name */
+    GI_ERR_DATA = -7,        /* a value met while running is out of range (an index, a sequence length) */
+    GI_ERR_STATE = -8        /* the stream is not ready: a tensor is not bound */
+} gi_status;
+
+typedef struct gi_error { int status; char text[256]; } gi_error;
+
+/* ---- kernels ------------------------------------------------------------------------------------------------------ */
+typedef struct gi_kernels gi_kernels;
+
+/* The table called `name` ("scalar", "avx2", "avx512"), or for "auto" the widest this CPU runs and the environment
+ * variable GATEINFER_ISA allows. NULL with NOT_COMPILED or CANNOT_RUN (two different errors) on failure. */
+GI_API const gi_kernels *gi_kernels_get(const char *name, gi_error *err);
+GI_API const char *gi_kernels_name(const gi_kernels *kernels);
+/* The name of table `index` of this build, narrowest first; NULL past the end. */
+GI_API const char *gi_kernels_list(int index);
+
+/* ---- tensors and views -------------------------------------------------------------------------------------------- */
+typedef enum gi_dtype { GI_F32, GI_I64, GI_I32, GI_BOOL } gi_dtype;   /* GI_BOOL: one byte, 0 or 1 */
+GI_API size_t gi_dtype_size(int dtype);                               /* 0 for an unknown dtype */
+
+enum { GI_MAX_RANK = 8 };
+
+/* A strided window on a tensor: element (i0, i1, ..) is at offset + i0 * stride[0] + i1 * stride[1] + .., in elements.
+ * Strides may be 0 (broadcast) or negative. tensor < 0 means "absent" where an operand is optional. */
+typedef struct gi_view {
+    int32_t tensor;
+    int32_t rank;
+    int64_t offset;
+    int64_t shape[GI_MAX_RANK];
+    int64_t stride[GI_MAX_RANK];
+} gi_view;
+
+/* ---- element-wise functions --------------------------------------------------------------------------------------- */
+/* f(x; alpha, beta). The first eleven are the ONNX recurrent activations. */
+typedef enum gi_unary {
+    GI_SIGMOID, GI_TANH, GI_RELU,
+    GI_AFFINE,            /* alpha x + beta */
+    GI_LEAKY_RELU,        /* x >= 0 ? x : alpha x */
+    GI_THRESHOLDED_RELU,  /* x > alpha ? x : 0 */
+    GI_SCALED_TANH,       /* alpha tanh(beta x) */
+    GI_HARD_SIGMOID,      /* min(max(alpha x + beta, 0), 1) */
+    GI_ELU,               /* x >= 0 ? x : alpha (exp(x) - 1) */
+    GI_SOFTSIGN,          /* x / (1 + |x|) */
+    GI_SOFTPLUS,          /* log(1 + exp(x)) */
+    GI_ACTIVATION_COUNT,
+    GI_EXP = GI_ACTIVATION_COUNT, GI_LOG, GI_SQRT, GI_NEG, GI_ABS, GI_ERF, GI_RECIPROCAL,
+    GI_CLIP,              /* min(max(x, alpha), beta) */
+    GI_FLOOR, GI_CEIL, GI_ROUND /* half to even */, GI_SIGN, GI_SIN, GI_COS,
+    GI_UNARY_COUNT
+} gi_unary;
+
+typedef enum gi_binary {
+    GI_ADD, GI_SUB, GI_MUL, GI_DIV, GI_POW, GI_MIN, GI_MAX,
+    GI_PRELU,             /* a >= 0 ? a : a b */
+    GI_MOD,               /* sign of the divisor, as Python's % */
+    GI_ARITHMETIC_COUNT,
+    GI_EQUAL = GI_ARITHMETIC_COUNT, GI_LESS, GI_LESS_EQUAL, GI_GREATER, GI_GREATER_EQUAL,   /* -> GI_BOOL */
+    GI_AND, GI_OR, GI_XOR,                                                                /* GI_BOOL -> GI_BOOL */
+    GI_BINARY_COUNT
+} gi_binary;
+
+typedef enum gi_reduction { GI_REDUCE_SUM, GI_REDUCE_MEAN, GI_REDUCE_MAX, GI_REDUCE_MIN, GI_REDUCE_PROD, GI_REDUCE_L2,
+                            GI_REDUCTION_COUNT } gi_reduction;
+
+/* ---- recurrent cells ---------------------------------------------------------------------------------------------- */
+typedef enum gi_cell_kind { GI_LSTM, GI_GRU, GI_RNN } gi_cell_kind;
+typedef struct gi_activation { int32_t kind; float alpha, beta; } gi_activation;   /* kind: one of the first 11 gi_unary */
+
+/* One direction of one recurrent layer, in ONNX's terms: gate order i o f c (LSTM), z r h (GRU).
+ * act: f g h for LSTM, f g for GRU, f for RNN. */
+typedef struct gi_cell {
+    int32_t kind;
+    int32_t linear_before_reset;  /* GRU: reset gate after the product (PyTorch, Keras reset_after) */
+    int32_t input_forget;         /* LSTM: f = 1 - i */
+    float clip;                   /* gate pre-activations are held in [-clip, clip]; 0 = no clip */
+    gi_activation act[3];
+    int64_t input_size;           /* I */
+    int64_t hidden_size;          /* H */
+} gi_cell;
+
+/* Floats that the packed weights of `cell` take, or a negative status. */
+GI_API int64_t gi_cell_packed_size(const gi_cell *cell, gi_error *err);
+/* W [G*H, I], R [G*H, H], B [2*G*H] = Wb then Rb (or NULL), P [3*H] in the order i o f (LSTM, or NULL), all contiguous.
+ * packed: gi_cell_packed_size floats, 64-byte aligned. */
+GI_API int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed,
+                        gi_error *err);
+
+/* ---- dense products ----------------------------------------------------------------------------------------------- */
+/* Packed weights of y[N] = x[K] W + bias. w element (k, n) is at w[k * k_stride + n * n_stride]; bias [N] or NULL. */
+GI_API int64_t gi_dense_packed_size(int64_t K, int64_t N, gi_error *err);
+GI_API int gi_dense_pack(int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride, const float *bias,
+                         float *packed, gi_error *err);
+
+/* ---- builder ------------------------------------------------------------------------------------------------------ */
+/* Ops run in the order they are added. Output views must name tensors of kind WORK or EXTERNAL. Every gi_build_* checks
+ * ranks, shapes, dtypes and bounds, so that running a finished program cannot read or write outside its tensors. */
+typedef struct gi_builder gi_builder;
+typedef struct gi_program gi_program;
+
+GI_API gi_builder *gi_builder_create(const gi_kernels *kernels, gi_error *err);
+GI_API void gi_builder_free(gi_builder *b);
+
+/* A tensor of `elements` per row; returns its id (>= 0) or a negative status.
+ * work: planned by the program, lives from its first to its last use. external: bound by the stream (inputs, outputs,
+ * state), [rows][elements]. constant: borrowed, the same for all rows. */
+GI_API int gi_builder_work(gi_builder *b, int dtype, int64_t elements, gi_error *err);
+GI_API int gi_builder_external(gi_builder *b, int dtype, int64_t elements, gi_error *err);
+GI_API int gi_builder_constant(gi_builder *b, int dtype, int64_t elements, const void *data, gi_error *err);
+/* After each step, external `from` is copied onto external `to` (state output onto state input). Same dtype and size. */
+GI_API int gi_builder_carry(gi_builder *b, int from, int to, gi_error *err);
+
+GI_API int gi_build_copy(gi_builder *b, const gi_view *out, const gi_view *in, gi_error *err);   /* same shape and dtype */
+GI_API int gi_build_fill(gi_builder *b, const gi_view *out, double value, gi_error *err);
+GI_API int gi_build_cast(gi_builder *b, const gi_view *out, const gi_view *in, gi_error *err);   /* same shape */
+GI_API int gi_build_unary(gi_builder *b, int fn, const gi_view *out, const gi_view *in, float alpha, float beta, gi_error *err);
+/* Operand shapes equal out's shape: broadcasting is spelled with stride 0. */
+GI_API int gi_build_binary(gi_builder *b, int fn, const gi_view *out, const gi_view *lhs, const gi_view *rhs, gi_error *err);
+GI_API int gi_build_where(gi_builder *b, const gi_view *out, const gi_view *cond, const gi_view *lhs, const gi_view *rhs,
+                          gi_error *err);
+/* out[i.., j.., k..] = in[i.., index[j..], k..] with `axis` leading axes i; a negative index counts from the end. */
+GI_API int gi_build_gather(gi_builder *b, const gi_view *out, const gi_view *in, const gi_view *index, int axis, gi_error *err);
+/* Reduces the last (in->rank - out->rank) axes of `in`. */
+GI_API int gi_build_reduce(gi_builder *b, int fn, const gi_view *out, const gi_view *in, gi_error *err);
+/* Softmax (or its logarithm) over the last axis. */
+GI_API int gi_build_softmax(gi_builder *b, int logarithm, const gi_view *out, const gi_view *in, gi_error *err);
+/* (x - mean) / sqrt(var + epsilon) over the last axis, times scale plus bias: 1-d views of the last axis' length or absent. */
+GI_API int gi_build_layer_norm(gi_builder *b, const gi_view *out, const gi_view *in, const gi_view *scale, const gi_view *bias,
+                               float epsilon, gi_error *err);
+
+/* A window that slides over one or two spatial axes; 1-D uses index 1 and leaves index 0 at kernel 1, stride 1. */
+typedef struct gi_window {
+    int64_t kernel[2], stride[2], dilation[2];
+    int64_t pad_begin[2];         /* end padding follows from the output's shape */
+} gi_window;
+/* in, out [N, C, h, w]. maximum: padding never wins; else the mean, over the window or over the part inside if !count_pad. */
+GI_API int gi_build_pool(gi_builder *b, const gi_view *out, const gi_view *in, const gi_window *window, int maximum,
+                         int count_pad, gi_error *err);
+/* out [.., N] = in [.., K] W + bias with `packed` a tensor that holds gi_dense_pack's result. Leading axes equal. */
+GI_API int gi_build_dense(gi_builder *b, const gi_view *out, const gi_view *in, int packed, gi_error *err);
+/* out [.., M, N] = lhs [.., M, K] rhs [.., K, N], both known only at run time. Leading axes equal (stride 0 broadcasts). */
+GI_API int gi_build_matmul(gi_builder *b, const gi_view *out, const gi_view *lhs, const gi_view *rhs, gi_error *err);
+/* in [N, C, h, w], out [N, M, oh, ow]. `packed`: per group, gi_dense_pack of K = C / groups * kh * kw (in that order) to
+ * M / groups, one after another. */
+GI_API int gi_build_conv(gi_builder *b, const gi_view *out, const gi_view *in, int packed, int64_t groups,
+                         const gi_window *window, gi_error *err);
+
+/* Packs weights that arrive at run time: views W [G*H, I], R [G*H, H], B [2*G*H], P [3*H] (B, P may be absent), contiguous. */
+GI_API int gi_build_cell_pack(gi_builder *b, const gi_cell *cell, int packed, const gi_view *W, const gi_view *R,
+                              const gi_view *B, const gi_view *P, gi_error *err);
+/* One direction of a layer over T steps. Innermost strides are 1. Absent: lens, h0, c0, and any of y, hn, cn.
+ * Rows whose lens[n] < T: y is 0 past the length, hn and cn are taken at the length (0 for length 0), reverse starts there.
+ * With T = 0, hn = h0 and cn = c0. */
+typedef struct gi_recurrent {
+    gi_cell cell;
+    int32_t reverse;
+    int32_t packed;      /* tensor with gi_cell_pack's result */
+    gi_view x;           /* [T, N, I] */
+    gi_view lens;        /* [N] GI_I32 */
+    gi_view h0, c0;      /* [N, H] */
+    gi_view y;           /* [T, N, H] */
+    gi_view hn, cn;      /* [N, H] */
+} gi_recurrent;
+GI_API int gi_build_recurrent(gi_builder *b, const gi_recurrent *layer, gi_error *err);
+
+/* Plans memory and closes the builder (which still must be freed). NULL on failure. */
+GI_API gi_program *gi_builder_finish(gi_builder *b, gi_error *err);
+
+/* ---- program ------------------------------------------------------------------------------------------------------ */
+GI_API void gi_program_free(gi_program *p);
+GI_API int gi_program_op_count(const gi_program *p);
+GI_API const char *gi_program_op_name(const gi_program *p, int index);   /* NULL past the end */
+GI_API int64_t gi_program_work_bytes(const gi_program *p);               /* planned memory per row */
+GI_API int64_t gi_program_macs(const gi_program *p);                     /* multiply-adds of one step of one row */
+
+/* ---- stream ------------------------------------------------------------------------------------------------------- */
+typedef struct gi_stream gi_stream;
+
+/* `rows` independent rows (>= 1) that step together. All memory is allocated here. */
+GI_API gi_stream *gi_stream_create(const gi_program *p, int64_t rows, gi_error *err);
+GI_API void gi_stream_free(gi_stream *s);
+/* Memory of an external tensor: rows * elements, aligned to the dtype, borrowed until bound anew or freed. */
+GI_API int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err);
+/* One pass over the program. Allocates nothing, takes no lock. Denormals are flushed inside and the caller's floating-point
+ * mode is restored. On a negative status no state was carried. */
+GI_API int gi_stream_step(gi_stream *s, gi_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,72 @@
+/* The kernel table: every routine that touches a vector register, one table per instruction set.
+ *
+ * The contract: for the same arguments every table gives the same bits. Bodies (body/ *.inc.h) are written once against the
+ * vector words of isa/vec_<isa>.h; isa/<isa>.c compiles them and fills the table.
+ * Weights lie in panels of BLOCK = 16 lanes whatever the ISA's own width, so packing and summation order never depend on it.
+ * Every product is one fused-multiply-add chain per output element, in k order, that starts from the bias. */
+#ifndef GI_KERNELS_H
+#define GI_KERNELS_H
+#include "../gateinfer.h"
+
+enum { GI_BLOCK = 16 };                      /* lanes of a panel line */
+enum { GI_DENSE_GROUP = 4 };                 /* blocks side by side in a full dense panel */
+
+static inline int64_t gi_blocks(int64_t n) { return (n + GI_BLOCK - 1) / GI_BLOCK; }
+
+/* out [rows, width] = start + x [rows, K] * panels.
+ * panels: for each group of up to GI_DENSE_GROUP blocks (or exactly `lines` blocks), [K][lines][16].
+ * bias [blocks * 16]: the chains' first value, in panel order. width <= blocks * 16: lanes past it are not stored.
+ * Row strides in floats. out must not overlap x. */
+typedef struct gi_product {
+    int64_t rows, K, width;
+    int64_t lines;                           /* blocks per panel: the gates of a cell, or GI_DENSE_GROUP */
+    const float *x; int64_t x_stride;
+    const float *panels, *bias;
+    float *out; int64_t out_stride;
+} gi_product;
+
+/* One step of a cell for `rows` rows. h_next may not overlap h; c_next may be c. */
+typedef struct gi_step {
+    const gi_cell *cell;
+    int64_t rows;
+    const float *x; int64_t x_stride;        /* [rows, I], unused if pre */
+    const float *pre; int64_t pre_stride;    /* [rows, blocks * G * 16]: bias + W x in panel order, or NULL */
+    const float *h; int64_t h_stride;        /* [rows, H] */
+    const float *c; int64_t c_stride;        /* [rows, H], LSTM */
+    float *h_next; int64_t h_next_stride;
+    float *c_next; int64_t c_next_stride;
+    float *gate; int64_t gate_stride;        /* [rows, 2 * blocks * 16] scratch: GRU with linear_before_reset = 0 */
+    const float *packed;                     /* see cells/<kind>.c for the layout */
+} gi_step;
+
+typedef void gi_unary_fn(float *dst, const float *src, int64_t n, float alpha, float beta);
+/* Operand steps are 0 (one value for all) or 1. dst may be a or b. */
+typedef void gi_binary_fn(float *dst, const float *a, int a_step, const float *b, int b_step, int64_t n);
+typedef void gi_compare_fn(uint8_t *dst, const float *a, int a_step, const float *b, int b_step, int64_t n);
+typedef float gi_reduce_fn(const float *src, int64_t n);
+
+struct gi_kernels {
+    const char *name;
+    /* products and cells: body/product.inc.h, body/gates.inc.h */
+    void (*product)(const gi_product *p);
+    void (*lstm_step)(const gi_step *s);
+    void (*gru_step)(const gi_step *s);      /* both values of linear_before_reset */
+    void (*rnn_step)(const gi_step *s);
+    /* dot of x [K] with w [K], striped over 16 lanes, then a fixed tree: outputs too few to fill lanes */
+    float (*dot)(const float *x, const float *w, int64_t K);
+    /* maps over contiguous runs: body/map.inc.h. NULL entries do not exist for any table. */
+    gi_unary_fn *unary[GI_UNARY_COUNT];
+    gi_binary_fn *arithmetic[GI_ARITHMETIC_COUNT];
+    gi_compare_fn *compare[GI_BINARY_COUNT]; /* GI_EQUAL .. GI_GREATER_EQUAL */
+    /* reductions over a contiguous run, striped over 16 lanes, then a fixed tree: body/reduce.inc.h */
+    gi_reduce_fn *reduce[GI_REDUCTION_COUNT];/* GI_REDUCE_MEAN is NULL: sum / n. GI_REDUCE_L2: sum of squares */
+    void (*softmax)(float *dst, const float *src, int64_t n, int logarithm);
+    void (*layer_norm)(float *dst, const float *src, const float *scale, const float *bias, int64_t n, float epsilon);
+    /* dst[i] += a * src[i] as one FMA each: direct convolution and run-time matmul */
+    void (*axpy)(float *dst, const float *src, int64_t n, float a);
+};
+
+/* isa/<isa>.c; absent from builds for other CPUs */
+extern const gi_kernels gi_kernels_scalar, gi_kernels_avx2, gi_kernels_avx512;
+
+#endif
