@@ -1,0 +1,96 @@
+"""Typed contract of the compiled engine: a thin coat over src_c/gateinfer.h. It checks, pins, releases the GIL and raises;
+it does no arithmetic. Views are tuples (tensor, offset, shape, strides) in elements, or None where an operand may be absent."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+Shape = tuple[int, ...]
+View = tuple[int, int, Shape, Shape]
+Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]
+"""(kernel, stride, dilation, pad_begin), each (height, width)."""
+
+DTYPES: Final[dict[np.dtype, int]]
+UNARY: Final[dict[str, int]]
+"""Names of gi_unary in lower case without the prefix: "sigmoid", "tanh", ..., "hard_sigmoid", "exp", "clip", ..."""
+BINARY: Final[dict[str, int]]
+REDUCTION: Final[dict[str, int]]
+
+class Cell(NamedTuple):
+    """gi_cell. kind: "lstm", "gru" or "rnn"; activations: ((name, alpha, beta), ...) with names of UNARY."""
+
+    kind: str
+    input_size: int
+    hidden_size: int
+    activations: tuple[tuple[str, float, float], ...]
+    clip: float
+    linear_before_reset: bool
+    input_forget: bool
+
+def isa_names() -> list[str]:
+    """Kernel tables in this build, narrowest first."""
+
+def best_isa() -> str:
+    """The widest table this CPU runs and GATEINFER_ISA allows."""
+
+def pack_cell(
+    cell: Cell, W: np.ndarray, R: np.ndarray, B: np.ndarray | None, P: np.ndarray | None
+) -> np.ndarray:
+    """Panels of one direction: W [G*H, I], R [G*H, H], B [2*G*H], P [3*H], float32 C-contiguous."""
+
+def pack_dense(w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """Panels of y = x @ w + bias: w [K, N] float32 in any strides, bias [N]."""
+
+def packed_cell_size(cell: Cell) -> int: ...
+
+class Builder:
+    """Collects tensors and ops. Errors raise ShapeError, ModelError, MemoryError."""
+
+    isa: str
+    def __init__(self, isa: str = "auto") -> None: ...
+    def work(self, dtype: int, elements: int) -> int: ...
+    def external(self, dtype: int, elements: int) -> int: ...
+    def constant(self, array: np.ndarray) -> int:
+        """Borrows a C-contiguous array; the program keeps a reference."""
+    def carry(self, source: int, target: int) -> None: ...
+    def copy(self, out: View, src: View) -> None: ...
+    def fill(self, out: View, value: float) -> None: ...
+    def cast(self, out: View, src: View) -> None: ...
+    def unary(self, fn: int, out: View, src: View, alpha: float = 0.0, beta: float = 0.0) -> None: ...
+    def binary(self, fn: int, out: View, lhs: View, rhs: View) -> None: ...
+    def where(self, out: View, cond: View, lhs: View, rhs: View) -> None: ...
+    def gather(self, out: View, src: View, index: View, axis: int) -> None: ...
+    def reduce(self, fn: int, out: View, src: View) -> None: ...
+    def softmax(self, logarithm: bool, out: View, src: View) -> None: ...
+    def layer_norm(self, out: View, src: View, scale: View | None, bias: View | None, epsilon: float) -> None: ...
+    def pool(self, out: View, src: View, window: Window, maximum: bool, count_pad: bool) -> None: ...
+    def dense(self, out: View, src: View, packed: int) -> None: ...
+    def matmul(self, out: View, lhs: View, rhs: View) -> None: ...
+    def conv(self, out: View, src: View, packed: int, groups: int, window: Window) -> None: ...
+    def cell_pack(
+        self, cell: Cell, packed: int, W: View, R: View, B: View | None, P: View | None
+    ) -> None: ...
+    def recurrent(
+        self, cell: Cell, reverse: bool, packed: int, x: View, lens: View | None, h0: View | None, c0: View | None,
+        y: View | None, hn: View | None, cn: View | None,
+    ) -> None: ...
+    def finish(self) -> Program: ...
+
+class Program:
+    """A finished, immutable program. Safe to share between threads."""
+
+    isa: str
+    op_names: list[str]
+    work_bytes: int
+    macs: int
+
+class Runner:
+    """The mutable half: memory for `rows` rows of one program."""
+
+    def __init__(self, program: Program, rows: int = 1) -> None: ...
+    def bind(self, tensor: int, array: np.ndarray) -> None:
+        """Binds a C-contiguous array to an external tensor and keeps a reference to it."""
+    def step(self) -> None:
+        """Runs the program once and carries state. Raises ShapeError on out-of-range indices or lengths."""
