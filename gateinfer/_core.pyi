@@ -3,6 +3,7 @@ it does no arithmetic. Views are tuples (tensor, offset, shape, strides) in elem
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -85,6 +86,7 @@ class Program:
     op_names: list[str]
     work_bytes: int
     macs: int
+    external_bytes: dict[int, int]
 
 class Runner:
     """The mutable half: memory for `rows` rows of one program."""
@@ -92,5 +94,7 @@ class Runner:
     def __init__(self, program: Program, rows: int = 1) -> None: ...
     def bind(self, tensor: int, array: np.ndarray) -> None:
         """Binds a C-contiguous array to an external tensor and keeps a reference to it."""
+    def run(self, tensors: Iterable[int], arrays: Iterable[np.ndarray]) -> None:
+        """Binds arrays to tensors, steps once, and forgets the arrays: every external tensor must be among them."""
     def step(self) -> None:
         """Runs the program once and carries state. Raises ShapeError on out-of-range indices or lengths."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 Dim = int | str | None
 """An extent: known, named (equal names are equal extents), or unknown."""
+
+UNKNOWN_DTYPE: Final = np.dtype("V")
+"""Stands for an element type the file leaves out, as it may for outputs and inside sub-graphs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +88,12 @@ class Graph:
 
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+def subgraphs(node: Node) -> Iterator[Graph]:
+    """The graphs among a node's attributes."""
+    for value in node.attrs.values():
+        if isinstance(value, Graph):
+            yield value
+        elif isinstance(value, list):
+            yield from (v for v in value if isinstance(v, Graph))

@@ -13,8 +13,8 @@ enum { GI_DENSE_GROUP = 4 };                 /* blocks side by side in a full de
 
 static inline int64_t gi_blocks(int64_t n) { return (n + GI_BLOCK - 1) / GI_BLOCK; }
 
-/* out [rows, width] = start + x [rows, K] * panels.
- * panels: for each group of up to GI_DENSE_GROUP blocks (or exactly `lines` blocks), [K][lines][16].
+/* out [rows, width] = bias + x [rows, K] * panels.
+ * panels: for each group of `lines` blocks (fewer in the last), [K][lines][16].
  * bias [blocks * 16]: the chains' first value, in panel order. width <= blocks * 16: lanes past it are not stored.
  * Row strides in floats. out must not overlap x. */
 typedef struct gi_product {
@@ -35,7 +35,7 @@ typedef struct gi_step {
     const float *c; int64_t c_stride;        /* [rows, H], LSTM */
     float *h_next; int64_t h_next_stride;
     float *c_next; int64_t c_next_stride;
-    float *gate; int64_t gate_stride;        /* [rows, 2 * blocks * 16] scratch: GRU with linear_before_reset = 0 */
+    float *gate; int64_t gate_stride;        /* [rows, 3 * blocks * 16] scratch: GRU with linear_before_reset = 0 */
     const float *packed;                     /* see cells/<kind>.c for the layout */
 } gi_step;
 

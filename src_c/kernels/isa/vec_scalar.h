@@ -3,14 +3,79 @@
  *
  *   v_f, v_m           a vector of V_LANES floats; a mask with one truth value per lane
  *   V_PARTS            vectors per block of 16 lanes
- *   v_load v_store     unaligned; v_load_n v_store_n touch only the first n lanes (0 <= n), others read as 0
+ *   v_load v_store     unaligned; v_load_n v_store_n touch only the first n lanes, others read as 0. n <= 0 means no lane,
+ *                      n >= V_LANES all
  *   v_set1             the same value in all lanes
  *   v_add v_sub v_mul v_div v_sqrt v_abs v_neg, v_fma(a, b, c) = a * b + c rounded once
  *   v_min(a, b) = a < b ? a : b and v_max(a, b) = a > b ? a : b: a NaN in b comes through, one in a does not
  *   v_round v_floor v_ceil    to an integral value; round is half to even
- *   v_lt v_le v_eq     ordered compares to a mask (false when a NaN takes part); v_or v_and v_not on masks
+ *   v_lt v_le v_eq     ordered compares to a mask (false when a NaN takes part); v_or v_and v_not on masks; v_any: some lane
  *   v_select(m, a, b)  m ? a : b
- *   v_pow2(n)          2^n for integral n in [-126, 127]; any other n gives some float and no fault
+ *   v_pow2(m)          2^n for m = V_POW2_BIAS + n with integral n in [-127, 128], where the ends give 0 and inf; any other m
+ *                      gives some float and no fault. Adding V_POW2_BIAS also rounds to integral, half to even
  *   v_exponent(x)      the unbiased exponent of a positive normal x, as a float
  *   v_mantissa(x)      that x scaled into [1, 2)
  *   v_copysign(a, s)   |a| with the sign bit of s */
+#ifndef GI_VEC_SCALAR_H
+#define GI_VEC_SCALAR_H
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define V_INLINE static inline __attribute__((always_inline))
+#define V_LANES 1
+#define V_PARTS 16
+#define V_TILE_ROWS 1
+#define V_WIDE_PARTS 1
+#define V_POW2_BIAS 12583039.0f /* 1.5 * 2^23 + 127: an integral n added to it lands, biased, in the low mantissa bits */
+
+typedef float v_f;
+typedef int v_m;
+
+V_INLINE v_f v_load(const float *p) { return *p; }
+V_INLINE void v_store(float *p, v_f a) { *p = a; }
+V_INLINE v_f v_load_n(const float *p, int64_t n) { return n > 0 ? *p : 0.0f; }
+V_INLINE void v_store_n(float *p, v_f a, int64_t n) {
+    if (n > 0) *p = a;
+}
+V_INLINE v_f v_set1(float a) { return a; }
+
+V_INLINE v_f v_add(v_f a, v_f b) { return a + b; }
+V_INLINE v_f v_sub(v_f a, v_f b) { return a - b; }
+V_INLINE v_f v_mul(v_f a, v_f b) { return a * b; }
+V_INLINE v_f v_div(v_f a, v_f b) { return a / b; }
+V_INLINE v_f v_fma(v_f a, v_f b, v_f c) { return fmaf(a, b, c); }
+V_INLINE v_f v_sqrt(v_f a) { return sqrtf(a); }
+V_INLINE v_f v_abs(v_f a) { return fabsf(a); }
+V_INLINE v_f v_neg(v_f a) { return -a; }
+V_INLINE v_f v_min(v_f a, v_f b) { return a < b ? a : b; }
+V_INLINE v_f v_max(v_f a, v_f b) { return a > b ? a : b; }
+V_INLINE v_f v_round(v_f a) { return rintf(a); }
+V_INLINE v_f v_floor(v_f a) { return floorf(a); }
+V_INLINE v_f v_ceil(v_f a) { return ceilf(a); }
+V_INLINE v_f v_copysign(v_f a, v_f s) { return copysignf(a, s); }
+
+V_INLINE v_m v_lt(v_f a, v_f b) { return a < b; }
+V_INLINE v_m v_le(v_f a, v_f b) { return a <= b; }
+V_INLINE v_m v_eq(v_f a, v_f b) { return a == b; }
+V_INLINE v_m v_or(v_m a, v_m b) { return a | b; }
+V_INLINE v_m v_and(v_m a, v_m b) { return a & b; }
+V_INLINE v_m v_not(v_m a) { return !a; }
+V_INLINE int v_any(v_m a) { return a; }
+V_INLINE v_f v_select(v_m m, v_f a, v_f b) { return m ? a : b; }
+
+V_INLINE uint32_t v_bits(v_f a) {
+    uint32_t u;
+    memcpy(&u, &a, sizeof u);
+    return u;
+}
+V_INLINE v_f v_from_bits(uint32_t u) {
+    v_f a;
+    memcpy(&a, &u, sizeof a);
+    return a;
+}
+V_INLINE v_f v_pow2(v_f m) { return v_from_bits(v_bits(m) << 23); }
+V_INLINE v_f v_exponent(v_f x) { return (float)((int32_t)(v_bits(x) >> 23) - 127); }
+V_INLINE v_f v_mantissa(v_f x) { return v_from_bits((v_bits(x) & 0x007fffffu) | 0x3f800000u); }
+
+#endif

@@ -1,0 +1,374 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The compiled engine: checks, pins, releases the GIL and raises. No arithmetic. The typed contract is _core.pyi."""
+
+from collections import namedtuple
+
+import numpy as np
+
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t, uintptr_t
+
+from gateinfer.errors import GateInferError, ModelError, ShapeError
+
+# The order of the enums in gateinfer.h.
+DTYPES = {np.dtype("float32"): 0, np.dtype("int64"): 1, np.dtype("int32"): 2, np.dtype("bool"): 3}
+UNARY = {name: i for i, name in enumerate((
+    "sigmoid", "tanh", "relu", "affine", "leaky_relu", "thresholded_relu", "scaled_tanh", "hard_sigmoid", "elu",
+    "softsign", "softplus", "exp", "log", "sqrt", "neg", "abs", "erf", "reciprocal", "clip", "floor", "ceil", "round",
+    "sign", "sin", "cos"))}
+BINARY = {name: i for i, name in enumerate((
+    "add", "sub", "mul", "div", "pow", "min", "max", "prelu", "mod",
+    "equal", "less", "less_equal", "greater", "greater_equal", "and", "or", "xor"))}
+REDUCTION = {name: i for i, name in enumerate(("sum", "mean", "max", "min", "prod", "l2"))}
+CELL_KINDS = {"lstm": GI_LSTM, "gru": GI_GRU, "rnn": GI_RNN}
+ALIGNMENT = 64
+# Below this many multiply-adds a step takes about as long as giving the GIL away and taking it back.
+cdef int64_t MACS_WORTH_A_GIL_RELEASE = 60000
+
+Cell = namedtuple("Cell", "kind input_size hidden_size activations clip linear_before_reset input_forget")
+
+
+cdef int fail(gi_error *err) except -1:
+    """Raises what the C core's status means to a caller."""
+    text = err.text.decode("utf-8", "replace")
+    if err.status == GI_ERR_DATA:
+        raise ShapeError(text)
+    if err.status in (GI_ERR_NOT_COMPILED, GI_ERR_CANNOT_RUN):
+        raise GateInferError(text)
+    raise ModelError(text)
+
+
+cdef int64_t checked(int64_t status, gi_error *err) except -1:
+    if status < 0:
+        fail(err)
+    return status
+
+
+cdef int read_view(gi_view *v, object view) except -1:
+    """(tensor, offset, shape, strides) or None into a gi_view."""
+    cdef Py_ssize_t i, rank
+    v.tensor = -1
+    v.rank = 0
+    v.offset = 0
+    if view is None:
+        return 0
+    tensor, offset, shape, strides = view
+    rank = len(shape)
+    if rank > GI_MAX_RANK:
+        raise ModelError(f"a tensor of rank {rank} has more than {GI_MAX_RANK} axes")
+    v.tensor = tensor
+    v.rank = rank
+    v.offset = offset
+    for i in range(rank):
+        v.shape[i] = shape[i]
+        v.stride[i] = strides[i]
+    return 0
+
+
+cdef int read_cell(gi_cell *c, object cell) except -1:
+    cdef int i
+    c.kind = CELL_KINDS[cell.kind]
+    c.input_size = cell.input_size
+    c.hidden_size = cell.hidden_size
+    c.clip = cell.clip
+    c.linear_before_reset = bool(cell.linear_before_reset)
+    c.input_forget = bool(cell.input_forget)
+    for i, (name, alpha, beta) in enumerate(cell.activations):
+        c.act[i].kind = UNARY[name]
+        c.act[i].alpha = alpha
+        c.act[i].beta = beta
+    return 0
+
+
+cdef int read_window(gi_window *w, object window) except -1:
+    cdef int i
+    kernel, stride, dilation, pad_begin = window
+    for i in range(2):
+        w.kernel[i] = kernel[i]
+        w.stride[i] = stride[i]
+        w.dilation[i] = dilation[i]
+        w.pad_begin[i] = pad_begin[i]
+    return 0
+
+
+cdef const gi_kernels *kernels_named(str name) except NULL:
+    cdef gi_error err
+    cdef const gi_kernels *kernels = gi_kernels_get(name.encode(), &err)
+    if kernels is NULL:
+        fail(&err)
+    return kernels
+
+
+def isa_names():
+    names, index = [], 0
+    while gi_kernels_list(index) is not NULL:
+        names.append(gi_kernels_list(index).decode())
+        index += 1
+    return names
+
+
+def best_isa():
+    return gi_kernels_name(kernels_named("auto")).decode()
+
+
+def aligned_empty(Py_ssize_t count, dtype=np.float32):
+    """An uninitialised 1-d array whose first element lies on a 64-byte boundary."""
+    item = np.dtype(dtype).itemsize
+    raw = np.empty(count * item + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start:start + count * item].view(dtype)
+
+
+cdef const float *floats(object array, object name, shape) except? NULL:
+    """Data of a C-contiguous float32 array of that shape; NULL for None."""
+    if array is None:
+        return NULL
+    if array.dtype != np.float32 or not array.flags.c_contiguous or array.shape != shape:
+        raise ModelError(f"{name}: expected contiguous float32 of shape {shape}, got {array.dtype} {array.shape}")
+    return <const float *><uintptr_t>array.ctypes.data
+
+
+def packed_cell_size(cell):
+    cdef gi_cell c
+    cdef gi_error err
+    read_cell(&c, cell)
+    return checked(gi_cell_packed_size(&c, &err), &err)
+
+
+def pack_cell(cell, W, R, B, P):
+    cdef gi_cell c
+    cdef gi_error err
+    read_cell(&c, cell)
+    H, I = cell.hidden_size, cell.input_size
+    G = {"lstm": 4, "gru": 3, "rnn": 1}[cell.kind]
+    packed = aligned_empty(checked(gi_cell_packed_size(&c, &err), &err))
+    cdef uintptr_t target = packed.ctypes.data
+    checked(gi_cell_pack(&c, floats(W, "W", (G * H, I)), floats(R, "R", (G * H, H)), floats(B, "B", (2 * G * H,)),
+                         floats(P, "P", (3 * H,)), <float *>target, &err), &err)
+    return packed
+
+
+def pack_dense(w, bias):
+    cdef gi_error err
+    if w.dtype != np.float32 or w.ndim != 2:
+        raise ModelError(f"a dense weight is a float32 matrix, got {w.dtype} {w.shape}")
+    cdef int64_t K = w.shape[0], N = w.shape[1], k_stride = w.strides[0] // 4, n_stride = w.strides[1] // 4
+    packed = aligned_empty(checked(gi_dense_packed_size(K, N, &err), &err))
+    cdef uintptr_t target = packed.ctypes.data, source = w.ctypes.data
+    checked(gi_dense_pack(K, N, <const float *>source, k_stride, n_stride, floats(bias, "bias", (N,)), <float *>target,
+                          &err), &err)
+    return packed
+
+
+cdef class Program:
+    cdef gi_program *program
+    cdef object constants
+    cdef readonly str isa
+    cdef readonly list op_names
+    cdef readonly int64_t work_bytes
+    cdef readonly int64_t macs
+    cdef readonly dict external_bytes
+
+    def __dealloc__(self):
+        gi_program_free(self.program)
+
+
+cdef class Builder:
+    cdef gi_builder *builder
+    cdef gi_error err
+    cdef list constants
+    cdef dict external_bytes
+    cdef readonly str isa
+
+    def __cinit__(self, str isa="auto"):
+        cdef const gi_kernels *kernels = kernels_named(isa)
+        self.builder = gi_builder_create(kernels, &self.err)
+        if self.builder is NULL:
+            fail(&self.err)
+        self.isa = gi_kernels_name(kernels).decode()
+        self.constants = []
+        self.external_bytes = {}
+
+    def __dealloc__(self):
+        gi_builder_free(self.builder)
+
+    def work(self, int dtype, int64_t elements):
+        return checked(gi_builder_work(self.builder, dtype, elements, &self.err), &self.err)
+
+    def external(self, int dtype, int64_t elements):
+        tensor = checked(gi_builder_external(self.builder, dtype, elements, &self.err), &self.err)
+        self.external_bytes[tensor] = elements * (4, 8, 4, 1)[dtype]
+        return tensor
+
+    def constant(self, array):
+        if array.dtype not in DTYPES or not array.flags.c_contiguous:
+            raise ModelError(f"a constant is a contiguous array of a supported dtype, got {array.dtype}")
+        cdef uintptr_t data = array.ctypes.data
+        self.constants.append(array)
+        return checked(gi_builder_constant(self.builder, DTYPES[array.dtype], array.size, <const void *>data, &self.err),
+                       &self.err)
+
+    def carry(self, int source, int target):
+        checked(gi_builder_carry(self.builder, source, target, &self.err), &self.err)
+
+    def copy(self, out, src):
+        cdef gi_view o, s
+        read_view(&o, out), read_view(&s, src)
+        checked(gi_build_copy(self.builder, &o, &s, &self.err), &self.err)
+
+    def fill(self, out, double value):
+        cdef gi_view o
+        read_view(&o, out)
+        checked(gi_build_fill(self.builder, &o, value, &self.err), &self.err)
+
+    def cast(self, out, src):
+        cdef gi_view o, s
+        read_view(&o, out), read_view(&s, src)
+        checked(gi_build_cast(self.builder, &o, &s, &self.err), &self.err)
+
+    def unary(self, int fn, out, src, float alpha=0.0, float beta=0.0):
+        cdef gi_view o, s
+        read_view(&o, out), read_view(&s, src)
+        checked(gi_build_unary(self.builder, fn, &o, &s, alpha, beta, &self.err), &self.err)
+
+    def binary(self, int fn, out, lhs, rhs):
+        cdef gi_view o, a, b
+        read_view(&o, out), read_view(&a, lhs), read_view(&b, rhs)
+        checked(gi_build_binary(self.builder, fn, &o, &a, &b, &self.err), &self.err)
+
+    def where(self, out, cond, lhs, rhs):
+        cdef gi_view o, c, a, b
+        read_view(&o, out), read_view(&c, cond), read_view(&a, lhs), read_view(&b, rhs)
+        checked(gi_build_where(self.builder, &o, &c, &a, &b, &self.err), &self.err)
+
+    def gather(self, out, src, index, int axis):
+        cdef gi_view o, s, i
+        read_view(&o, out), read_view(&s, src), read_view(&i, index)
+        checked(gi_build_gather(self.builder, &o, &s, &i, axis, &self.err), &self.err)
+
+    def reduce(self, int fn, out, src):
+        cdef gi_view o, s
+        read_view(&o, out), read_view(&s, src)
+        checked(gi_build_reduce(self.builder, fn, &o, &s, &self.err), &self.err)
+
+    def softmax(self, bint logarithm, out, src):
+        cdef gi_view o, s
+        read_view(&o, out), read_view(&s, src)
+        checked(gi_build_softmax(self.builder, logarithm, &o, &s, &self.err), &self.err)
+
+    def layer_norm(self, out, src, scale, bias, float epsilon):
+        cdef gi_view o, s, g, b
+        read_view(&o, out), read_view(&s, src), read_view(&g, scale), read_view(&b, bias)
+        checked(gi_build_layer_norm(self.builder, &o, &s, &g, &b, epsilon, &self.err), &self.err)
+
+    def pool(self, out, src, window, bint maximum, bint count_pad):
+        cdef gi_view o, s
+        cdef gi_window w
+        read_view(&o, out), read_view(&s, src), read_window(&w, window)
+        checked(gi_build_pool(self.builder, &o, &s, &w, maximum, count_pad, &self.err), &self.err)
+
+    def dense(self, out, src, int packed):
+        cdef gi_view o, s
+        read_view(&o, out), read_view(&s, src)
+        checked(gi_build_dense(self.builder, &o, &s, packed, &self.err), &self.err)
+
+    def matmul(self, out, lhs, rhs):
+        cdef gi_view o, a, b
+        read_view(&o, out), read_view(&a, lhs), read_view(&b, rhs)
+        checked(gi_build_matmul(self.builder, &o, &a, &b, &self.err), &self.err)
+
+    def conv(self, out, src, int packed, int64_t groups, window):
+        cdef gi_view o, s
+        cdef gi_window w
+        read_view(&o, out), read_view(&s, src), read_window(&w, window)
+        checked(gi_build_conv(self.builder, &o, &s, packed, groups, &w, &self.err), &self.err)
+
+    def cell_pack(self, cell, int packed, W, R, B, P):
+        cdef gi_cell c
+        cdef gi_view w, r, b, p
+        read_cell(&c, cell)
+        read_view(&w, W), read_view(&r, R), read_view(&b, B), read_view(&p, P)
+        checked(gi_build_cell_pack(self.builder, &c, packed, &w, &r, &b, &p, &self.err), &self.err)
+
+    def recurrent(self, cell, bint reverse, int packed, x, lens, h0, c0, y, hn, cn):
+        cdef gi_recurrent layer
+        read_cell(&layer.cell, cell)
+        layer.reverse = reverse
+        layer.packed = packed
+        read_view(&layer.x, x), read_view(&layer.lens, lens), read_view(&layer.h0, h0), read_view(&layer.c0, c0)
+        read_view(&layer.y, y), read_view(&layer.hn, hn), read_view(&layer.cn, cn)
+        checked(gi_build_recurrent(self.builder, &layer, &self.err), &self.err)
+
+    def finish(self):
+        cdef Program p = Program.__new__(Program)
+        cdef int i
+        p.program = gi_builder_finish(self.builder, &self.err)
+        if p.program is NULL:
+            fail(&self.err)
+        p.constants = self.constants
+        p.external_bytes = self.external_bytes
+        p.isa = self.isa
+        p.op_names = [gi_program_op_name(p.program, i).decode() for i in range(gi_program_op_count(p.program))]
+        p.work_bytes = gi_program_work_bytes(p.program)
+        p.macs = gi_program_macs(p.program)
+        return p
+
+
+cdef class Runner:
+    cdef gi_stream *stream
+    cdef readonly Program program
+    cdef readonly int64_t rows
+    cdef dict bound
+    cdef bint heavy, busy
+
+    def __cinit__(self, Program program not None, int64_t rows=1):
+        cdef gi_error err
+        self.stream = gi_stream_create(program.program, rows, &err)
+        if self.stream is NULL:
+            fail(&err)
+        self.program = program
+        self.rows = rows
+        self.bound = {}
+        self.heavy = program.macs * rows >= MACS_WORTH_A_GIL_RELEASE
+
+    def __dealloc__(self):
+        gi_stream_free(self.stream)
+
+    def bind(self, int tensor, array):
+        cdef gi_error err
+        cdef Py_buffer buffer
+        cdef void *data
+        wanted = self.program.external_bytes.get(tensor)
+        if self.busy:
+            raise GateInferError("a step is running on this stream in another thread")
+        PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS)
+        data, size = buffer.buf, buffer.len
+        PyBuffer_Release(&buffer)
+        if wanted is None or size != wanted * self.rows:
+            raise ShapeError(f"tensor {tensor} needs {wanted} bytes per row, got {size}")
+        checked(gi_stream_bind(self.stream, tensor, data, &err), &err)
+        self.bound[tensor] = array
+
+    def run(self, tensors, arrays):
+        """Binds arrays to tensors, steps once, and forgets the arrays."""
+        try:
+            for tensor, array in zip(tensors, arrays):
+                self.bind(tensor, array)
+            self.step()
+        finally:
+            self.bound.clear()
+
+    def step(self):
+        cdef gi_error err
+        cdef int status
+        if not self.heavy:
+            status = gi_stream_step(self.stream, &err)
+        elif self.busy:
+            raise GateInferError("a step is running on this stream in another thread; use one stream per thread")
+        else:
+            self.busy = True
+            with nogil:
+                status = gi_stream_step(self.stream, &err)
+            self.busy = False
+        if status < 0:
+            fail(&err)

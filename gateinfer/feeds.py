@@ -1,0 +1,87 @@
+"""What a caller hands over becomes an array the engine can read: native byte order, aligned, contiguous, right dtype.
+
+float64 and float16 become float32 (float64 is rounded; a finite value that would overflow is refused), integers change
+width when every value fits. Everything else that does not match is refused by name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gateinfer.errors import ShapeError
+from gateinfer.graph.ir import Dim, Port
+
+
+def as_feed(port: Port, value: Any, what: str = "input") -> np.ndarray:
+    """`value` as a contiguous, aligned, native array of the port's dtype that fits its declared shape.
+
+    Raises
+    ------
+    ShapeError
+        Names the port, what it expects and what came.
+    """
+    array = _as_array(port, value, what)
+    array = _convert(port, array, what)
+    check_shape(port, array.shape, what)
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        array = array.copy(order="C")
+    return array
+
+
+def check_shape(port: Port, shape: tuple[int, ...], what: str = "input") -> None:
+    """Raises ShapeError when `shape` does not fit the port's declared shape."""
+    if port.shape is None:
+        return
+    if len(shape) != len(port.shape):
+        raise ShapeError(f"{what} {port.name!r}: expected rank {len(port.shape)} {spell(port.shape)}, got shape {shape}")
+    for axis, (expected, got) in enumerate(zip(port.shape, shape, strict=True)):
+        if isinstance(expected, int) and expected != got:
+            raise ShapeError(f"{what} {port.name!r}: axis {axis} must be {expected} {spell(port.shape)}, got shape {shape}")
+
+
+def spell(shape: tuple[Dim, ...] | None) -> str:
+    """A declared shape as text: (batch, ?, 128)."""
+    if shape is None:
+        return "(any shape)"
+    return "(" + ", ".join("?" if d is None else str(d) for d in shape) + ("," if len(shape) == 1 else "") + ")"
+
+
+def _as_array(port: Port, value: Any, what: str) -> np.ndarray:
+    if not isinstance(value, np.ndarray) and callable(getattr(value, "numpy", None)):
+        value = value.numpy()  # onnxruntime.OrtValue, torch.Tensor
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        raise ShapeError(f"{what} {port.name!r}: cannot be read as an array: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise ShapeError(f"{what} {port.name!r}: expected {port.dtype}, got {array.dtype}; pass a numeric array")
+    return array
+
+
+def _convert(port: Port, array: np.ndarray, what: str) -> np.ndarray:
+    wanted = np.dtype(port.dtype)
+    if array.dtype == wanted:
+        return array if array.dtype.isnative else array.astype(wanted)
+    kinds = array.dtype.kind + wanted.kind
+    if kinds == "ff":
+        return _convert_float(port, array, wanted, what)
+    if kinds in ("ii", "ui", "iu", "uu"):
+        info = np.iinfo(wanted)
+        if array.size and (int(array.min()) < info.min or int(array.max()) > info.max):
+            raise ShapeError(f"{what} {port.name!r}: values do not fit in {wanted}; pass {wanted} or smaller numbers")
+        return array.astype(wanted)
+    if not array.size:
+        return array.astype(wanted)
+    if array.ndim == 0 and kinds in ("if", "uf"):
+        return array.astype(wanted)  # a Python number for a float scalar
+    raise ShapeError(f"{what} {port.name!r}: expected {wanted}, got {array.dtype}; convert it with .astype({wanted.name!r})")
+
+
+def _convert_float(port: Port, array: np.ndarray, wanted: np.dtype, what: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        converted = array.astype(wanted)
+    if array.dtype.itemsize > wanted.itemsize and bool(np.any(np.isinf(converted) & np.isfinite(array))):
+        raise ShapeError(f"{what} {port.name!r}: {array.dtype} values overflow {wanted}; scale them first")
+    return converted

@@ -1,0 +1,207 @@
+"""Which graph inputs are state, and which outputs carry it on.
+
+Order: pairs the caller gives; inputs that feed a recurrent node's initial state with the output made from its final state;
+compatible shapes with matching names. What stays ambiguous is an error that lists the candidates, never a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from gateinfer.errors import StateMismatch
+from gateinfer.graph.ir import Dim, Graph, Node, Port
+
+RECURRENT = ("LSTM", "GRU", "RNN")
+H0, C0, Y_H, Y_C = 5, 6, 1, 2
+"""Positions of initial states among the inputs, of results among the outputs of a recurrent node."""
+
+MOVES = frozenset(
+    "Identity Reshape Squeeze Unsqueeze Flatten Slice Split Concat Transpose Gather Cast Expand Dropout".split()
+)
+"""Operators that move state about without changing its values."""
+
+End = tuple[int, str]
+"""(number of the recurrent node, "h" or "c")."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A graph input that holds state and the graph output that replaces it after each step."""
+
+    name: str
+    input: str
+    output: str
+    shape: tuple[Dim, ...] | None
+
+
+class _Flow:
+    """Producers of all values, with the branches of every If flattened in. Sibling branches may reuse a name: both count."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.sources: dict[str, list[str]] = {}
+        self.final: dict[str, set[End]] = {}
+        self.initial: list[tuple[End, str]] = []
+        self._count = 0
+        self._add(graph)
+
+    def _add(self, graph: Graph) -> None:
+        for node in graph.nodes:
+            branches = [value for value in node.attrs.values() if isinstance(value, Graph)]
+            for branch in branches:
+                self._add(branch)
+            if node.op == "If":
+                for i, name in enumerate(node.outputs):
+                    self._link(name, [b.outputs[i].name for b in branches if i < len(b.outputs)])
+            elif node.op in RECURRENT:
+                self._add_recurrent(node)
+            elif node.op in MOVES:
+                moved = node.inputs if node.op == "Concat" else node.inputs[:1]
+                for name in node.outputs:
+                    self._link(name, [source for source in moved if source])
+
+    def _link(self, name: str, sources: list[str]) -> None:
+        self.sources.setdefault(name, []).extend(sources)
+
+    def _add_recurrent(self, node: Node) -> None:
+        number = self._count
+        self._count += 1
+        ends = {Y_H: {(number, "h")}, Y_C: {(number, "c")}}
+        for index, name in enumerate(node.outputs):
+            if name and index in ends:
+                self.final.setdefault(name, set()).update(ends[index])
+        for index, kind in ((H0, "h"), (C0, "c")):
+            if node.input(index):
+                self.initial.append(((number, kind), node.input(index)))
+
+    def upstream(self, name: str) -> Iterator[str]:
+        """`name` and everything it is moved from."""
+        seen, stack = set(), [name]
+        while stack:
+            current = stack.pop()
+            if current not in seen:
+                seen.add(current)
+                yield current
+                stack.extend(self.sources.get(current, ()))
+
+    def ends_of_output(self, name: str) -> set[End]:
+        return set().union(*(self.final.get(source, set()) for source in self.upstream(name)))
+
+    def ends_of_inputs(self, names: set[str]) -> dict[str, set[End]]:
+        found: dict[str, set[End]] = {}
+        for end, name in self.initial:
+            for source in names.intersection(self.upstream(name)):
+                found.setdefault(source, set()).add(end)
+        return found
+
+
+def detect_states(graph: Graph, given: Mapping[str, str] | None = None) -> tuple[State, ...]:
+    """State pairs of `graph`.
+
+    Parameters
+    ----------
+    graph : Graph
+    given : mapping of input name to output name, optional
+        Exactly these pairs; nothing is detected then.
+
+    Raises
+    ------
+    StateMismatch
+        A given pair does not exist or does not fit, or an input has several equally good outputs.
+    """
+    inputs = {port.name: port for port in graph.inputs}
+    outputs = {port.name: port for port in graph.outputs}
+    if given is not None:
+        pairs = {i: _given_output(inputs, outputs, i, o) for i, o in given.items()}
+    else:
+        pairs = _pair_by_flow(graph, inputs, outputs)
+        _pair_by_name(inputs, outputs, pairs)
+    if len(set(pairs.values())) != len(pairs):
+        raise StateMismatch(f"one output cannot carry two states: {pairs}; pass states={{input: output}}")
+    return tuple(State(i, i, pairs[i], inputs[i].shape) for i in inputs if i in pairs)
+
+
+def _given_output(inputs: dict[str, Port], outputs: dict[str, Port], source: str, target: str) -> str:
+    if source not in inputs or target not in outputs:
+        raise StateMismatch(
+            f"states={{{source!r}: {target!r}}}: inputs are {', '.join(inputs)}; outputs are {', '.join(outputs)}"
+        )
+    if not _compatible(inputs[source], outputs[target]):
+        raise StateMismatch(
+            f"state input {source!r} is {inputs[source].dtype} {inputs[source].shape}, "
+            f"output {target!r} is {outputs[target].dtype} {outputs[target].shape}"
+        )
+    return target
+
+
+def _compatible(source: Port, target: Port) -> bool:
+    """Same dtype, same rank, and no two known extents that differ. A shape of () on an output means nobody wrote it down."""
+    if source.dtype != target.dtype:
+        return False
+    if source.shape is None or not target.shape:
+        return True
+    if len(source.shape) != len(target.shape):
+        return False
+    pairs = zip(source.shape, target.shape, strict=True)
+    return all(a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int))
+
+
+def _pair_by_flow(graph: Graph, inputs: dict[str, Port], outputs: dict[str, Port]) -> dict[str, str]:
+    flow = _Flow(graph)
+    output_ends = {name: flow.ends_of_output(name) for name in outputs}
+    pairs = {}
+    for name, ends in flow.ends_of_inputs(set(inputs)).items():
+        fitting = [o for o, reached in output_ends.items() if reached & ends and _compatible(inputs[name], outputs[o])]
+        exact = [o for o in fitting if output_ends[o] == ends]
+        best = _narrow(name, exact or fitting, outputs, inputs[name])
+        if best:
+            pairs[name] = best
+    return pairs
+
+
+def _narrow(name: str, candidates: list[str], outputs: dict[str, Port], port: Port) -> str | None:
+    """The one candidate, or the one with the matching name, or the one with the very same shape."""
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    named = [o for o in candidates if names_match(name, o)]
+    same = [o for o in candidates if outputs[o].shape == port.shape]
+    for choice in (named, same):
+        if len(choice) == 1:
+            return choice[0]
+    raise StateMismatch(f"state input {name!r} may continue in any of {', '.join(candidates)}; pass states={{{name!r}: ...}}")
+
+
+def _pair_by_name(inputs: dict[str, Port], outputs: dict[str, Port], pairs: dict[str, str]) -> None:
+    """Adds pairs of what is left whose names match and whose shapes do not contradict."""
+    for name, port in inputs.items():
+        if name in pairs or port.dtype.kind != "f":
+            continue
+        free = [o for o in outputs if o not in pairs.values()]
+        fitting = [o for o in free if names_match(name, o) and _compatible(port, outputs[o])]
+        best = _narrow(name, fitting, outputs, port)
+        if best:
+            pairs[name] = best
+
+
+FILLER = frozenset("in out input output prev previous next new old cur current init initial final n 0 1 t".split())
+"""Words that tell the two ends of a state apart rather than name it."""
+
+
+def names_match(source: str, target: str) -> bool:
+    """True for state/stateN, h/hn, x/x_out, in_cache/out_cache, h_vad/hn_vad and the like, and not for equal plain names."""
+    if source == target:
+        return False
+    a, b = _words(source), _words(target)
+    if not a or not b:
+        return False
+    return _core(a) == _core(b) != [] or [w + "n" for w in a[:1]] + a[1:] == b or [*a[:-1], a[-1] + "n"] == b
+
+
+def _words(name: str) -> list[str]:
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    return re.findall(r"[a-z]+|\d+", spaced.lower())
+
+
+def _core(words: list[str]) -> list[str]:
+    return [w for w in words if w not in FILLER]

@@ -1,0 +1,134 @@
+"""Reads .onnx files. The `onnx` package is imported when the first model is loaded."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from gateinfer.errors import GateInferError, ModelError
+from gateinfer.graph.checks import check_graph, refuse_nonfinite_weights
+from gateinfer.graph.infer.recurrent import check_recurrent_nodes
+from gateinfer.graph.ir import Graph
+from gateinfer.loaders.onnx_functions import check_functions
+from gateinfer.loaders.onnx_graph import GraphReader
+from gateinfer.loaders.onnx_tensors import TensorReader
+
+MAX_FILE: Final = 2**31 - 1
+"""Bytes: protobuf's own limit."""
+
+_FIRST_IR_WITH_OPSET: Final = 3
+_FIRST_IR_WITH_OPTIONAL_INITIALIZER_INPUTS: Final = 4
+
+
+def load_onnx(source: str | os.PathLike[str] | bytes, *, allow_nonfinite: bool = False) -> Graph:
+    """Read an ONNX model into the neutral graph.
+
+    Parameters
+    ----------
+    source : path of the file, or its content. Content cannot refer to external data.
+    allow_nonfinite : keep NaN and infinity in the weights of recurrent, product and convolution nodes. Elsewhere they
+        are always kept: limits of Clip and values of masks are often infinite.
+
+    Raises
+    ------
+    ModelError
+        For a file that is corrupt, contradictory, hostile or too large. No other exception escapes.
+    UnsupportedOp
+        For element types, attribute types and sparse tensors that are not implemented.
+    GateInferError
+        When the `onnx` package is missing.
+    """
+    onnx = _import_onnx()
+    content, folder = _content(source)
+    try:
+        model = _inline_functions(onnx, _parse(onnx, content))
+        graph = _read(onnx, model, folder)
+        if not allow_nonfinite:
+            refuse_nonfinite_weights(graph)
+        return graph
+    except (RecursionError, MemoryError) as error:
+        raise ModelError(f"the model is too deep or too large to read ({type(error).__name__})") from None
+
+
+def _import_onnx() -> ModuleType:
+    try:
+        import onnx
+    except ImportError:
+        raise GateInferError("reading .onnx files needs the onnx package: pip install gateinfer[onnx]") from None
+    return onnx
+
+
+def _content(source: str | os.PathLike[str] | bytes) -> tuple[bytes, Path | None]:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        if len(source) > MAX_FILE:
+            raise ModelError(f"{len(source)} bytes of model, at most {MAX_FILE} expected")
+        return bytes(source), None
+    path = Path(source)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"{str(path)!r} is not a plain file")
+        if status.st_size > MAX_FILE:
+            raise ModelError(f"{str(path)!r} has {status.st_size} bytes, at most {MAX_FILE} expected")
+        return path.read_bytes(), path.parent
+    except (OSError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _parse(onnx: ModuleType, content: bytes) -> Any:
+    from google.protobuf.message import DecodeError
+
+    if not content:
+        raise ModelError("the model is empty (0 bytes)")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except (DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise ModelError(
+            f"not an ONNX model, or a truncated or too deeply nested one: {str(error)[:200] or 'cannot be parsed'}"
+        ) from None
+    if not model.HasField("graph") or model.ir_version < 1:
+        raise ModelError("not an ONNX model: it has no graph or no ir_version")
+    return model
+
+
+def _inline_functions(onnx: ModuleType, model: Any) -> Any:
+    if not model.functions:
+        return model
+    check_functions(model)
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(model)
+    except Exception as error:  # noqa: BLE001  # the inliner is C++ and raises what it likes
+        raise ModelError(f"the model's local functions cannot be inlined: {str(error)[:300]}") from None
+
+
+def _read(onnx: ModuleType, model: Any, folder: Path | None) -> Graph:
+    opset = _default_opset(model, onnx.defs.onnx_opset_version())
+    overridable = model.ir_version >= _FIRST_IR_WITH_OPTIONAL_INITIALIZER_INPUTS
+    graph = GraphReader(TensorReader(folder), opset).read_main(model.graph, overridable)
+    if not graph.outputs:
+        raise ModelError("the graph has no outputs")
+    check_graph(graph)
+    check_recurrent_nodes(graph)
+    return graph
+
+
+def _default_opset(model: Any, newest: int) -> int:
+    versions = {o.version for o in model.opset_import if o.domain in ("", "ai.onnx")}
+    if not versions:
+        if model.ir_version < _FIRST_IR_WITH_OPSET or model.opset_import:
+            return 1
+        raise ModelError("the model has no opset_import, so the meaning of its nodes is unknown")
+    if len(versions) > 1:
+        raise ModelError(f"opset_import names the default domain with different versions: {sorted(versions)}")
+    version = versions.pop()
+    if not 1 <= version <= newest:
+        raise ModelError(f"operator set version {version}: the installed onnx package knows 1 to {newest}")
+    return version

@@ -1,0 +1,60 @@
+"""Where values must end up, decided before any op is emitted, so that producers write straight into their final place.
+
+A graph output has an external tensor. Walking backwards, what a shape operator turns into that output lives in the same
+memory, and what a Concat joins lives in a slice of the joined tensor. Nothing here emits an op: a producer that cannot
+write to the home of its value writes elsewhere, and `Lowering.define` copies.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gateinfer.graph.ir import Node
+from gateinfer.lower.context import Lowering
+from gateinfer.lower.tensor import Tensor
+
+RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
+
+
+def place(ctx: Lowering) -> None:
+    """Fills `ctx.homes`."""
+    for node in reversed(ctx.nodes):
+        if node.domain:
+            continue
+        if node.op == "Concat":
+            _place_concat(ctx, node)
+        elif node.output(0) in ctx.homes:
+            home = _before(ctx, node, ctx.homes[node.output(0)])
+            if home is not None:
+                _settle(ctx, node.input(0), home)
+
+
+def _before(ctx: Lowering, node: Node, home: Tensor) -> Tensor | None:
+    """The window on `home` that the first input of a shape operator would fill."""
+    if node.op in RESHAPES:
+        return home.reshape(ctx.shape(node.input(0)))
+    if node.op == "Transpose":
+        perm = node.attrs.get("perm", range(home.rank)[::-1])
+        return home.transpose(np.argsort(perm).tolist())
+    return None
+
+
+def _place_concat(ctx: Lowering, node: Node) -> None:
+    name = node.output(0)
+    if 0 in ctx.shape(name):
+        return
+    home = ctx.homes.get(name)
+    if home is None:
+        home = ctx.homes[name] = ctx.new(ctx.dtype(name), ctx.shape(name))
+    axis = node.attrs.get("axis", 1)
+    pieces = home.split(axis, [ctx.shape(source)[axis] for source in node.inputs])
+    for source, piece in zip(node.inputs, pieces, strict=True):
+        # Strided pieces make shape operators on the same value copy, so only a value with no other use goes there.
+        if piece.is_dense or ctx.sole_user(source):
+            _settle(ctx, source, piece)
+
+
+def _settle(ctx: Lowering, name: str, home: Tensor) -> None:
+    """Makes `home` the place of `name`, if a node makes that value and vector stores can write there."""
+    if name in ctx.producers and name not in ctx.homes and home.size and home.is_unit_stride:
+        ctx.homes[name] = home

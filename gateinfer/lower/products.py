@@ -1,0 +1,139 @@
+"""MatMul and Gemm: packed weights where the right side is known, a run-time product otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gateinfer._core import pack_dense
+from gateinfer.errors import UnsupportedOp
+from gateinfer.graph.ir import Node
+from gateinfer.lower.context import Lowering
+from gateinfer.lower.elementwise import FLOAT
+from gateinfer.lower.registry import lowers
+from gateinfer.lower.tensor import Tensor
+
+
+@lowers("MatMul")
+def lower_matmul(ctx: Lowering, node: Node) -> None:
+    lhs, rhs = ctx.value(node.input(0)), ctx.const(node.input(1))
+    _need_float(lhs)
+    if rhs is None or rhs.ndim > 2 or lhs.size == 0:
+        _multiply(ctx, lhs, ctx.value(node.input(1)), ctx.out(node))
+        return
+    last, bias_name = _fused_bias(ctx, node, rhs)
+    out = ctx.out(last, reads=node.inputs)
+    weights = rhs if rhs.ndim == 2 else rhs[:, None]
+    columns = weights.shape[1]
+    bias = ctx.const(bias_name)
+    packed = ctx.packed(
+        "dense", (node.input(1), bias_name), (rhs, bias), None, lambda: pack_dense(weights, _row(bias, columns))
+    )
+    out_2d = out.unsqueeze(out.rank) if rhs.ndim == 1 else out
+    _dense(ctx, out_2d, lhs, packed)
+
+
+@lowers("Gemm", attrs=("alpha", "beta", "transA", "transB", "broadcast"))
+def lower_gemm(ctx: Lowering, node: Node) -> None:
+    """alpha A' B' + beta C; alpha, beta and a row-shaped C go into the packed weights when they can."""
+    lhs, out = ctx.value(node.input(0)), ctx.out(node)
+    _need_float(lhs)
+    if node.attrs.get("transA", 0):
+        lhs = lhs.transpose((1, 0))
+    weights, addend = ctx.const(node.input(1)), ctx.const(node.input(2))
+    row = addend if addend is not None and _is_row(addend) else None
+    rest = node.input(2) if row is None else ""
+    alpha, beta = float(node.attrs.get("alpha", 1.0)), float(node.attrs.get("beta", 1.0))
+    target = ctx.new(out.dtype, out.shape) if rest and beta else out
+    if weights is None or lhs.size == 0:
+        _gemm_at_run_time(ctx, node, lhs, target, alpha)
+        rest = node.input(2)
+    else:
+        packed = _packed_gemm(ctx, node, weights, row, (alpha, beta))
+        _dense(ctx, target, lhs, packed)
+    if rest and beta:
+        ctx.binary("add", target, _scaled(ctx, ctx.value(rest), beta), out=out)
+
+
+def _packed_gemm(
+    ctx: Lowering, node: Node, weights: np.ndarray, row: np.ndarray | None, scales: tuple[float, float]
+) -> int:
+    transposed = bool(node.attrs.get("transB", 0))
+    alpha, beta = scales
+
+    def make() -> np.ndarray:
+        w = weights.T if transposed else weights
+        return pack_dense(_times(w, alpha), _times(_row(row, w.shape[1]), beta))
+
+    names = (node.input(1), node.input(2) if row is not None else "")
+    return ctx.packed("gemm", names, (weights, row), (transposed, alpha, beta), make)
+
+
+def _gemm_at_run_time(ctx: Lowering, node: Node, lhs: Tensor, out: Tensor, alpha: float) -> None:
+    rhs = ctx.value(node.input(1))
+    if node.attrs.get("transB", 0):
+        rhs = rhs.transpose((1, 0))
+    _multiply(ctx, _scaled(ctx, lhs, alpha), rhs, out)
+
+
+def _multiply(ctx: Lowering, lhs: Tensor, rhs: Tensor, out: Tensor) -> None:
+    """out = lhs rhs with NumPy's rules for rank 1 and for leading axes."""
+    if lhs.rank == 1:
+        lhs, out = lhs.unsqueeze(0), out.unsqueeze(out.rank - (rhs.rank > 1))
+    if rhs.rank == 1:
+        rhs, out = rhs.unsqueeze(1), out.unsqueeze(out.rank)
+    if lhs.shape[-1] == 0:
+        ctx.fill(out, 0.0)
+        return
+    lead = out.shape[:-2]
+    lhs = lhs.broadcast_to(lead + lhs.shape[-2:])
+    rhs = rhs.broadcast_to(lead + rhs.shape[-2:])
+    ctx.builder.matmul(out.view, lhs.view, rhs.view)
+
+
+def _dense(ctx: Lowering, out: Tensor, lhs: Tensor, packed: int) -> None:
+    """out [.., N] = lhs [.., K] W + bias; leading axes become one when strides allow."""
+    rows = out.size // out.shape[-1]
+    flat_out, flat_lhs = out.reshape((rows, out.shape[-1])), lhs.reshape((rows, lhs.shape[-1]))
+    if flat_out is not None and flat_lhs is not None:
+        out, lhs = flat_out, flat_lhs
+    ctx.builder.dense(out.view, ctx.unit_stride(lhs).view, packed)
+
+
+def _fused_bias(ctx: Lowering, node: Node, rhs: np.ndarray) -> tuple[Node, str]:
+    """The node that finishes `node`, and the constant row it adds: the Add behind it if nothing else reads between."""
+    add = ctx.sole_user(node.output(0))
+    if add is None or add.op != "Add" or add.attrs or rhs.ndim != 2 or add.domain:
+        return node, ""
+    name = add.input(1) if add.input(0) == node.output(0) else add.input(0)
+    bias = ctx.const(name)
+    same_shape = ctx.shape(add.output(0)) == ctx.shape(node.output(0))
+    if bias is None or not _is_row(bias) or not same_shape:
+        return node, ""
+    ctx.done.add(add.output(0))
+    return add, name
+
+
+def _is_row(addend: np.ndarray) -> bool:
+    """True when `addend` differs along its last axis only."""
+    return addend.size == addend.shape[-1] if addend.ndim else True
+
+
+def _row(addend: np.ndarray | None, columns: int) -> np.ndarray | None:
+    """`addend` as a contiguous [columns]."""
+    return None if addend is None else np.ascontiguousarray(np.broadcast_to(addend.ravel(), (columns,)))
+
+
+def _times(array: np.ndarray | None, factor: float) -> np.ndarray | None:
+    """array * factor rounded once."""
+    if array is None or factor == 1.0:
+        return array
+    return (array.astype(np.float64) * factor).astype(np.float32)
+
+
+def _scaled(ctx: Lowering, x: Tensor, factor: float) -> Tensor:
+    return x if factor == 1.0 else ctx.unary("affine", x, factor, 0.0)
+
+
+def _need_float(x: Tensor) -> None:
+    if x.dtype != FLOAT:
+        raise UnsupportedOp(f"multiplies {x.dtype}; products run on float32: cast the operands")

@@ -1,0 +1,125 @@
+"""From a specialised graph to a finished program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateinfer._core import Builder, Program
+from gateinfer.errors import GateInferError, UnsupportedOp
+from gateinfer.graph.ir import Graph, Node, Port
+from gateinfer.lower.context import Cache, Lowering
+from gateinfer.lower.placement import place
+from gateinfer.lower.registry import check_attrs, rule_for
+from gateinfer.lower.tensor import Shape, Tensor
+
+Slot = tuple[int, np.dtype, Shape]
+"""External tensor of a port: (tensor id, dtype, shape)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A program and the external tensors that its graph's ports became."""
+
+    program: Program
+    inputs: dict[str, Slot]
+    outputs: dict[str, Slot]
+
+
+def lower(graph: Graph, isa: str, cache: Cache, states: Sequence[tuple[str, str]] = ()) -> Lowered:
+    """Lowers a specialised graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        All shapes static, constants folded.
+    isa : str
+        Kernel table name, or "auto".
+    cache : dict
+        Packed weights that the programs of one model share; filled here.
+    states : sequence of (input name, output name)
+        After each step the output is carried onto the input.
+
+    Raises
+    ------
+    UnsupportedOp
+        The text lists every node that has no lowering.
+    ShapeError
+        Shapes of the graph contradict each other.
+    """
+    ctx = Lowering(graph, Builder(isa), cache)
+    inputs = {port.name: _input(ctx, port) for port in graph.inputs}
+    outputs = {port.name: _output(ctx, port) for port in graph.outputs}
+    place(ctx)
+    _lower_nodes(ctx)
+    for port in graph.outputs:
+        ctx.define(port.name, ctx.value(port.name))
+    for source, target in states:
+        ctx.builder.carry(outputs[target][0], inputs[source][0])
+    return Lowered(ctx.builder.finish(), inputs, outputs)
+
+
+def _refusal(node: Node) -> str:
+    rule = rule_for(node)
+    if rule is None:
+        domain = f" of domain {node.domain!r}" if node.domain else ""
+        return f"no native operator {node.op}{domain}"
+    try:
+        check_attrs(node, rule)
+    except UnsupportedOp as error:
+        return str(error)
+    return ""
+
+
+def _lower_nodes(ctx: Lowering) -> None:
+    """Lowers all nodes and collects what is unsupported, so that one error lists every such node."""
+    refused: list[str] = []
+    for node in ctx.nodes:
+        if node.output(0) in ctx.done:
+            continue
+        try:
+            _lower_node(ctx, node)
+        except UnsupportedOp as error:
+            refused.append(f"{node.label()}: {error}")
+        except GateInferError as error:
+            if not refused:  # else it may follow from a refusal further up
+                raise type(error)(f"{node.label()}: {error}") from error
+        if refused:
+            for name in filter(ctx.wanted, node.outputs):
+                ctx.define_missing(name)
+    if refused:
+        listed = "\n  ".join(refused)
+        raise UnsupportedOp(f"{len(refused)} node(s) cannot run natively:\n  {listed}")
+
+
+def _lower_node(ctx: Lowering, node: Node) -> None:
+    refusal = _refusal(node)
+    rule = rule_for(node)
+    if refusal or rule is None:
+        raise UnsupportedOp(refusal)
+    names = [name for name in node.outputs if ctx.wanted(name)]
+    if all(0 in ctx.shape(name) for name in names):
+        for name in names:
+            ctx.define(name, ctx.new(ctx.dtype(name), ctx.shape(name)))
+        return
+    rule.lower(ctx, node)
+
+
+def _input(ctx: Lowering, port: Port) -> Slot:
+    tensor = _external(ctx, port, "input")
+    ctx.define(port.name, tensor)
+    return tensor.id, tensor.dtype, tensor.shape
+
+
+def _output(ctx: Lowering, port: Port) -> Slot:
+    tensor = ctx.homes[port.name] = _external(ctx, port, "output")
+    return tensor.id, tensor.dtype, tensor.shape
+
+
+def _external(ctx: Lowering, port: Port, what: str) -> Tensor:
+    try:
+        return ctx.external(ctx.dtype(port.name), ctx.shape(port.name))
+    except UnsupportedOp as error:
+        raise UnsupportedOp(f"{what} {port.name!r}: {error}") from error

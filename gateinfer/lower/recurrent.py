@@ -1,0 +1,126 @@
+"""LSTM, GRU and RNN nodes: one fused layer per direction. Axis order and direction are views, never copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gateinfer._core import Cell, pack_cell, packed_cell_size
+from gateinfer.graph.ir import Node
+from gateinfer.graph.recurrent_attrs import Recurrent, parse_recurrent
+from gateinfer.lower.context import Lowering
+from gateinfer.lower.registry import lowers
+from gateinfer.lower.tensor import Tensor
+
+X, W, R, B, LENS, H0, C0, P = range(8)
+"""Input positions; GRU and RNN end at H0."""
+WEIGHTS = {"lstm": (W, R, B, P), "gru": (W, R, B), "rnn": (W, R, B)}
+
+
+@lowers("LSTM", "GRU", "RNN", attrs=None)
+def recurrent(ctx: Lowering, node: Node) -> None:
+    """One gi_recurrent per direction on slices of the node's tensors."""
+    spec = parse_recurrent(node)
+    x = ctx.value(node.input(X))
+    x = _unit_stride(ctx, x if spec.layout == 0 else x.transpose((1, 0, 2)))
+    outputs = [ctx.out(node, i) if ctx.wanted(node.output(i)) else None for i in range(3)]
+    direct = [_writable(ctx, out) for out in outputs]
+    for direction in range(len(spec.directions)):
+        _one_direction(ctx, node, spec, direction, x, direct)
+    for out, made in zip(outputs, direct, strict=True):
+        if out is not None and made is not None and not out.same(made):
+            ctx.copy(out, made)
+
+
+def _one_direction(
+    ctx: Lowering, node: Node, spec: Recurrent, direction: int, x: Tensor, outputs: Sequence[Tensor | None]
+) -> None:
+    y, hn, cn = outputs
+    cell = _cell(ctx, node, spec, direction, x.shape[2])
+    lens = ctx.value(node.input(LENS)) if node.input(LENS) else None
+    ctx.builder.recurrent(
+        cell,
+        spec.directions[direction] == "reverse",
+        _packed(ctx, node, spec, direction, cell),
+        x.view,
+        lens.view if lens else None,
+        _view(_initial(ctx, node, spec, direction, H0)),
+        _view(_initial(ctx, node, spec, direction, C0)) if spec.kind == "lstm" else None,
+        _view(_sequence(y, spec, direction)),
+        _view(_state(hn, spec, direction)),
+        _view(_state(cn, spec, direction)),
+    )
+
+
+def _view(tensor: Tensor | None):  # noqa: ANN202  (View of the builder, or None)
+    return None if tensor is None else tensor.view
+
+
+def _sequence(y: Tensor | None, spec: Recurrent, direction: int) -> Tensor | None:
+    """[T, D, N, H] or, in layout 1, [N, T, D, H] as [T, N, H]."""
+    if y is None:
+        return None
+    return y.select(1, direction) if spec.layout == 0 else y.select(2, direction).transpose((1, 0, 2))
+
+
+def _state(state: Tensor | None, spec: Recurrent, direction: int) -> Tensor | None:
+    """[D, N, H] or, in layout 1, [N, D, H] as [N, H]."""
+    return None if state is None else state.select(spec.layout, direction)
+
+
+def _initial(ctx: Lowering, node: Node, spec: Recurrent, direction: int, index: int) -> Tensor | None:
+    name = node.input(index)
+    if not name:
+        return None
+    state = _state(ctx.value(name), spec, direction)
+    return None if state is None else _unit_stride(ctx, state)
+
+
+def _has_unit_stride(tensor: Tensor) -> bool:
+    return tensor.size == 0 or tensor.shape[-1] == 1 or tensor.strides[-1] == 1
+
+
+def _unit_stride(ctx: Lowering, tensor: Tensor) -> Tensor:
+    return tensor if _has_unit_stride(tensor) else ctx.contiguous(tensor)
+
+
+def _writable(ctx: Lowering, out: Tensor | None) -> Tensor | None:
+    """`out` itself, or a dense stand-in when its last axis is not contiguous."""
+    if out is None or _has_unit_stride(out):
+        return out
+    return ctx.new(out.dtype, out.shape)
+
+
+def _cell(ctx: Lowering, node: Node, spec: Recurrent, direction: int, input_size: int) -> Cell:
+    hidden = ctx.shape(node.input(R))[2]
+    return Cell(
+        spec.kind,
+        input_size,
+        hidden,
+        spec.activations[direction],
+        spec.clip,
+        spec.linear_before_reset,
+        spec.input_forget,
+    )
+
+
+def _packed(ctx: Lowering, node: Node, spec: Recurrent, direction: int, cell: Cell) -> int:
+    """Tensor with the packed weights: a constant of the model, or filled by an op when the weights come at run time."""
+    names = [node.input(i) for i in WEIGHTS[spec.kind]]
+    arrays = [ctx.const(name) if name else None for name in names]
+    if any(name and array is None for name, array in zip(names, arrays, strict=True)):
+        return _packed_at_run_time(ctx, names, direction, cell)
+
+    def make() -> np.ndarray:
+        parts = [None if a is None else np.ascontiguousarray(a[direction], np.float32) for a in arrays]
+        return pack_cell(cell, *parts, *[None] * (4 - len(parts)))
+
+    return ctx.packed("cell", names, arrays, (cell, direction), make)
+
+
+def _packed_at_run_time(ctx: Lowering, names: Sequence[str], direction: int, cell: Cell) -> int:
+    target = ctx.new(np.float32, (packed_cell_size(cell),))
+    parts = [_view(ctx.contiguous(ctx.value(name).select(0, direction))) if name else None for name in names]
+    ctx.builder.cell_pack(cell, target.id, *parts, *[None] * (4 - len(parts)))
+    return target.id

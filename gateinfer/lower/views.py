@@ -1,0 +1,264 @@
+"""Operators on shapes. Most are windows on memory that is already there; the rest copy between windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from math import prod
+
+import numpy as np
+
+from gateinfer.errors import ShapeError, UnsupportedOp
+from gateinfer.graph.ir import Node
+from gateinfer.lower.context import Lowering
+from gateinfer.lower.registry import lowers
+from gateinfer.lower.tensor import Tensor
+
+MAX_RUNS = 64
+"""Copies that one ScatterND may become."""
+
+
+@lowers("Reshape", "Flatten", "Squeeze", "Unsqueeze", attrs=("shape", "axes", "axis", "allowzero"))
+def lower_reshape(ctx: Lowering, node: Node) -> None:
+    x, shape = ctx.value(node.input(0)), ctx.shape(node.output(0))
+    view = x.reshape(shape)
+    if view is not None:
+        ctx.define(node.output(0), view)
+    else:
+        _copy_reshaped(ctx, ctx.out(node), x)
+
+
+@lowers("Identity")
+def lower_identity(ctx: Lowering, node: Node) -> None:
+    ctx.define(node.output(0), ctx.value(node.input(0)))
+
+
+@lowers("Dropout", attrs=("ratio", "is_test", "seed"))
+def lower_dropout(ctx: Lowering, node: Node) -> None:
+    if ctx.graph.opset < 7 and not node.attrs.get("is_test", 0):
+        raise UnsupportedOp("attribute 'is_test' = 0 asks for training; export the model for inference")
+    training = ctx.need_const(node, 2, "training_mode")
+    if training is not None and bool(training):
+        raise UnsupportedOp("input training_mode is true; export the model for inference")
+    ctx.define(node.output(0), ctx.value(node.input(0)))
+    if ctx.wanted(node.output(1)):
+        ctx.fill(ctx.out(node, 1), 1)
+
+
+@lowers("Transpose", attrs=("perm",))
+def lower_transpose(ctx: Lowering, node: Node) -> None:
+    x = ctx.value(node.input(0))
+    ctx.define(node.output(0), x.transpose(node.attrs.get("perm", range(x.rank)[::-1])))
+
+
+@lowers("Expand")
+def lower_expand(ctx: Lowering, node: Node) -> None:
+    ctx.define(node.output(0), ctx.value(node.input(0)).broadcast_to(ctx.shape(node.output(0))))
+
+
+@lowers("Slice", attrs=("starts", "ends", "axes"))
+def lower_slice(ctx: Lowering, node: Node) -> None:
+    x = ctx.value(node.input(0))
+    starts, ends, axes, steps = (
+        integers(ctx, node, index, key) for index, key in enumerate(("starts", "ends", "axes", "steps"), start=1)
+    )
+    if starts is None or ends is None:
+        raise UnsupportedOp("has no 'starts' or 'ends'")
+    axes = list(range(len(starts))) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        positions = range(*slice(start, end, step).indices(x.shape[axis]))
+        x = x.slice(axis, positions.start, len(positions), step)
+    ctx.define(node.output(0), x)
+
+
+@lowers("Split", attrs=("axis", "split", "num_outputs"))
+def lower_split(ctx: Lowering, node: Node) -> None:
+    x, axis = ctx.value(node.input(0)), node.attrs.get("axis", 0)
+    sizes = integers(ctx, node, 1, "split")
+    if sizes is None:
+        extent, parts = x.shape[axis], len(node.outputs)
+        chunk = -(-extent // parts)
+        sizes = [max(0, min(chunk, extent - i * chunk)) for i in range(parts)]
+    for name, piece in zip(node.outputs, x.split(axis, sizes), strict=False):
+        if ctx.wanted(name):
+            ctx.define(name, piece)
+
+
+@lowers("Concat", attrs=("axis",))
+def lower_concat(ctx: Lowering, node: Node) -> None:
+    """Copies what is not already in place (see placement.py)."""
+    out, axis = ctx.out(node, reads=()), node.attrs.get("axis", 1)
+    values = [ctx.value(name) for name in node.inputs]
+    pieces = out.split(axis, [value.shape[axis] for value in values])
+    for piece, value in zip(pieces, values, strict=True):
+        if not piece.same(value):
+            ctx.copy(piece, ctx.copied(value) if value.id == out.id else value)
+
+
+@lowers("Tile")
+def lower_tile(ctx: Lowering, node: Node) -> None:
+    x, out = ctx.value(node.input(0)), ctx.out(node)
+    repeats = ctx.need_const(node, 1, "repeats")
+    if repeats is None or repeats.ndim != 1 or len(repeats) != x.rank:
+        raise UnsupportedOp("needs one number of repeats per axis; the form before opset 6 is not implemented")
+    pairs = list(zip(repeats.tolist(), x.shape, strict=True))
+    spread = tuple(n for pair in pairs for n in pair)
+    for axis in range(x.rank):
+        x = x.unsqueeze(2 * axis)
+    _copy_reshaped(ctx, out, x.broadcast_to(spread))
+
+
+@lowers("Gather", attrs=("axis",))
+def lower_gather(ctx: Lowering, node: Node) -> None:
+    x, axis = ctx.value(node.input(0)), node.attrs.get("axis", 0) % max(1, len(ctx.shape(node.input(0))))
+    known = ctx.const(node.input(1))
+    if known is None:
+        ctx.builder.gather(ctx.out(node).view, x.view, ctx.value(node.input(1)).view, axis)
+        return
+    index = _checked_index(known, x.shape[axis])
+    pieces = list(runs(index.ravel().tolist()))
+    if len(pieces) == 1:
+        _, start, count, step = pieces[0]
+        ctx.define(node.output(0), _split_axis(x.slice(axis, start, count, step), axis, index.shape))
+    else:
+        ctx.builder.gather(ctx.out(node).view, x.view, ctx.value(node.input(1)).view, axis)
+
+
+@lowers("ScatterND", attrs=("reduction",))
+def lower_scatter(ctx: Lowering, node: Node) -> None:
+    """Known positions only, as exporters write `x[..., a:b] = y`: one copy for each evenly spaced run of positions."""
+    if node.attrs.get("reduction", "none") != "none":
+        raise UnsupportedOp(f"attribute 'reduction' = {node.attrs['reduction']!r} is not implemented; only 'none' is")
+    x, updates, out = ctx.value(node.input(0)), ctx.value(node.input(2)), ctx.out(node)
+    index = ctx.need_const(node, 1, "indices")
+    depth = index.shape[-1] if index is not None else 0
+    places, rest = x.shape[:depth], x.shape[depth:]
+    wrapped = [_checked_index(index[..., axis], extent).ravel() for axis, extent in enumerate(places)]
+    blocks = list(runs(np.ravel_multi_index(tuple(wrapped), places).tolist())) if depth else [(0, 0, 1, 1)]
+    if len(blocks) > MAX_RUNS or any(step == 0 for _, _, count, step in blocks if count > 1):
+        raise UnsupportedOp(f"indices are no {MAX_RUNS} evenly spaced runs of distinct positions")
+    result = out if out.is_dense else ctx.new(out.dtype, out.shape)
+    ctx.copy(result, x)
+    target = ctx.reshaped(result, (prod(places), *rest))
+    source = ctx.reshaped(updates, (sum(count for _, _, count, _ in blocks), *rest))
+    for position, start, count, step in blocks:
+        ctx.copy(target.slice(0, start, count, step), source.slice(0, position, count))
+    if result is not out:
+        ctx.copy(out, result)
+
+
+# ---- padding ---------------------------------------------------------------------------------------------------------
+
+
+@lowers("Pad", attrs=("mode", "pads", "paddings", "value"))
+def lower_pad(ctx: Lowering, node: Node) -> None:
+    x, out = ctx.value(node.input(0)), ctx.out(node)
+    mode = node.attrs.get("mode", "constant")
+    if mode not in ("constant", "reflect", "edge", "wrap"):
+        raise UnsupportedOp(f"attribute 'mode' = {mode!r} is not implemented; known are constant, reflect, edge, wrap")
+    pads = _pads(ctx, node, x.rank)
+    for axis, (begin, end) in enumerate(pads):
+        cut = max(0, -begin)
+        x = x.slice(axis, cut, max(0, x.shape[axis] - cut - max(0, -end)))
+    pads = [(max(0, begin), max(0, end)) for begin, end in pads]
+    if mode == "constant":
+        _pad_constant(ctx, node, out, x, pads)
+    else:
+        _pad_repeating(ctx, out, x, pads, mode)
+
+
+def _pads(ctx: Lowering, node: Node, rank: int) -> list[tuple[int, int]]:
+    """(begin, end) of every axis; negative ones crop."""
+    flat = integers(ctx, node, 1, "pads")
+    flat = node.attrs.get("paddings") if flat is None else flat
+    axes = integers(ctx, node, 3, "axes")
+    if flat is None:
+        raise UnsupportedOp("has no 'pads'")
+    axes = list(range(rank)) if axes is None else axes
+    pads = [(0, 0)] * rank
+    for axis, begin, end in zip(axes, flat[: len(axes)], flat[len(axes) :], strict=True):
+        pads[axis] = (int(begin), int(end))
+    return pads
+
+
+def _pad_constant(ctx: Lowering, node: Node, out: Tensor, x: Tensor, pads: Sequence[tuple[int, int]]) -> None:
+    """Fills the borders axis by axis: whole along earlier axes, inside the borders of later ones, so none overlap."""
+    name = node.input(2)
+    known = ctx.const(name) if name else np.asarray(node.attrs.get("value", 0.0))
+    inside = out
+    for axis, (begin, end) in reversed(list(enumerate(pads))):
+        for first, count in ((0, begin), (out.shape[axis] - end, end)):
+            border = inside.slice(axis, first, count)
+            if known is None:
+                ctx.copy(border, ctx.reshaped(ctx.value(name), ()))
+            else:
+                ctx.fill(border, known.reshape(()).item())
+        inside = inside.slice(axis, begin, x.shape[axis])
+    ctx.copy(inside, x)
+
+
+def _pad_repeating(ctx: Lowering, out: Tensor, x: Tensor, pads: Sequence[tuple[int, int]], mode: str) -> None:
+    """Copies one block for each combination of evenly spaced runs of source positions."""
+    if x.size == 0:
+        raise ShapeError(f"an empty input has nothing for mode {mode!r} to repeat")
+    axes = []
+    for extent, pad in zip(x.shape, pads, strict=True):
+        sources = np.pad(np.arange(extent), pad, mode=mode)  # type: ignore[call-overload]
+        axes.append(list(runs(sources.tolist())))
+    for block in product(*axes):
+        source, target = x, out
+        for axis, (position, start, count, step) in enumerate(block):
+            source, target = source.slice(axis, start, count, step), target.slice(axis, position, count)
+        ctx.copy(target, source)
+
+
+# ---- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def integers(ctx: Lowering, node: Node, index: int, key: str) -> list[int] | None:
+    """A list of integers that is an attribute in old operator sets and a constant input in new ones."""
+    if key in node.attrs:
+        return [int(v) for v in np.ravel(node.attrs[key])]
+    value = ctx.need_const(node, index, key)
+    return None if value is None else [int(v) for v in value.ravel()]
+
+
+def runs(index: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
+    """Cuts `index` greedily into evenly spaced runs (position, start, count, step): index[position] == start."""
+    position = 0
+    while position < len(index):
+        step = index[position + 1] - index[position] if position + 1 < len(index) else 1
+        count = 1
+        while position + count < len(index) and index[position + count] - index[position + count - 1] == step:
+            count += 1
+        yield position, index[position], count, step
+        position += count
+
+
+def _checked_index(index: np.ndarray, extent: int) -> np.ndarray:
+    wrapped = np.where(index < 0, index + extent, index)
+    if wrapped.size and (wrapped.min() < 0 or wrapped.max() >= extent):
+        raise ShapeError(f"constant index out of range: [{index.min()}, {index.max()}] on an axis of extent {extent}")
+    return wrapped
+
+
+def _split_axis(x: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
+    """Axis `axis` unfolded to `shape`, which always works on strides."""
+    inner = Tensor(x.id, x.dtype, 0, (x.shape[axis],), (x.strides[axis],)).reshape(shape)
+    strides = inner.strides if inner is not None else ()
+    return replace(
+        x,
+        shape=(*x.shape[:axis], *shape, *x.shape[axis + 1 :]),
+        strides=(*x.strides[:axis], *strides, *x.strides[axis + 1 :]),
+    )
+
+
+def _copy_reshaped(ctx: Lowering, out: Tensor, source: Tensor) -> None:
+    """Copies `source` to `out`, which has as many elements in another shape."""
+    target = out.reshape(source.shape)
+    if target is not None:
+        ctx.copy(target, source)
+    else:
+        ctx.copy(out, ctx.reshaped(source, out.shape))

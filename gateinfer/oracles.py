@@ -1,0 +1,124 @@
+"""Who is asked for the right answer: onnxruntime, and the float64 reference. And the engine, run the way users run it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gateinfer.errors import GateInferError, ShapeError, StateMismatch
+from gateinfer.feeds import as_feed
+from gateinfer.graph.fold import specialize
+
+if TYPE_CHECKING:
+    from gateinfer.model import Model
+
+Results = dict[str, np.ndarray]
+Oracle = Callable[[Mapping[str, np.ndarray]], Results]
+"""All inputs by name, states included, to all outputs by name."""
+
+
+def onnxruntime_oracle(model: Model) -> Oracle:
+    """onnxruntime on the model's own file, one thread.
+
+    Raises
+    ------
+    GateInferError
+        The package is missing, the model did not come from ONNX, or onnxruntime refuses it.
+    """
+    session = onnxruntime_session(model)
+    names = [port.name for port in model.outputs]
+
+    def run(feeds: Mapping[str, np.ndarray]) -> Results:
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+    return run
+
+
+def onnxruntime_session(model: Model) -> Any:
+    """An InferenceSession on the model's source: one thread, no spinning."""
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        raise GateInferError("onnxruntime is not installed: pip install gateinfer[validate]") from None
+    if model.source is None:
+        raise GateInferError("the model was not loaded from an ONNX file")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    source = model.source if isinstance(model.source, bytes) else os.fspath(model.source)
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own family of exceptions, some of them bare RuntimeError
+        raise GateInferError(f"onnxruntime refuses the model: {str(error).splitlines()[0]}") from None
+
+
+def reference_oracle(model: Model) -> Oracle:
+    """The float64 reference on the specialised graph; needs the onnx package for operators that are not recurrent."""
+    from gateinfer.reference import run_graph
+
+    @lru_cache(maxsize=16)
+    def graph_for(key: tuple[tuple[str, tuple[int, ...]], ...], decided: tuple[tuple[str, bytes, str], ...]) -> Any:
+        shapes = dict(key)
+        values = {n: np.frombuffer(b, d).reshape(shapes.pop(n)) for n, b, d in decided}
+        return specialize(model.graph, shapes, values)
+
+    def run(feeds: Mapping[str, np.ndarray]) -> Results:
+        decided = tuple((n, v.tobytes(), v.dtype.str) for n, v in sorted(feeds.items()) if model.is_deciding(n))
+        graph = graph_for(tuple(sorted((n, v.shape) for n, v in feeds.items())), decided)
+        names = {port.name for port in graph.inputs}
+        return run_graph(graph, {n: v for n, v in feeds.items() if n in names})
+
+    return run
+
+
+ORACLES: dict[str, Callable[[Model], Oracle]] = {"onnxruntime": onnxruntime_oracle, "reference": reference_oracle}
+
+
+class EngineRun:
+    """The engine as a user runs it: streamed when the model has state, else one `run` per frame."""
+
+    def __init__(self, model: Model, constants: Mapping[str, np.ndarray]) -> None:
+        self._model = model
+        self._constants = dict(constants)
+        self.pairs = model.states
+        self._stream = model.stream(constants=self._constants) if self.pairs else None
+        self.initial_states: Results = {}
+
+    def step(self, frame: Mapping[str, np.ndarray]) -> Results:
+        """Outputs by name, final states included."""
+        if self._stream is None:
+            results = self._model.run(None, dict(frame) | self._constants)
+            return {port.name: value for port, value in zip(self._model.outputs, results, strict=True)}
+        result = self._stream(**frame)
+        if not self.initial_states:
+            self.initial_states = {s.input: self._stream.initial_state(s.input) for s in self.pairs}
+        named = result if isinstance(result, dict) else {self._stream.result_names[0]: result}
+        return named | {state.output: self._stream.state[state.input].copy() for state in self.pairs}
+
+
+def as_frames(model: Model, frames: Any, constants: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
+    """A list of arrays or dicts as dicts of converted arrays.
+
+    Raises
+    ------
+    ShapeError
+        A bare array came for a model with several frame inputs, or an array does not fit.
+    """
+    try:
+        states = {state.input for state in model.states}
+    except StateMismatch:
+        states = set()
+    names = [p.name for p in model.inputs if p.name not in states and p.name not in constants]
+    listed = []
+    for frame in frames:
+        if not isinstance(frame, Mapping):
+            if len(names) != 1:
+                raise ShapeError(f"frames are dicts with {', '.join(names)}, or pass constants for all but one of them")
+            frame = {names[0]: frame}
+        listed.append({name: as_feed(model.port(name), value, "frame") for name, value in frame.items()})
+    return listed

@@ -1,0 +1,99 @@
+"""Programs of a model by input shapes: made on first use, kept in a bounded cache, sharing packed weights."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gateinfer._core import Runner
+from gateinfer.errors import ModelError
+from gateinfer.graph.fold import specialize
+from gateinfer.graph.ir import Graph
+from gateinfer.lower import Lowered, lower
+
+MAX_PLANS = 32
+"""Programs kept per model; the one used longest ago goes first."""
+
+MAX_PLAN_BYTES = 8 << 30
+"""Memory one stream of one plan may take. More is almost surely a wrong shape, and is refused before it is allocated."""
+
+MAX_IDLE_RUNNERS = 4
+"""Runners kept per plan for calls of `run` from several threads."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """A specialised graph and its program."""
+
+    graph: Graph
+    lowered: Lowered
+    idle: deque[Runner] = field(default_factory=lambda: deque(maxlen=MAX_IDLE_RUNNERS))
+
+    def runner(self) -> Runner:
+        """An idle runner, or a new one."""
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return Runner(self.lowered.program)
+
+
+class PlanCache:
+    """Plans of one graph on one instruction set. Safe to use from several threads."""
+
+    def __init__(self, graph: Graph, isa: str) -> None:
+        self.graph = graph
+        self.isa = isa
+        self.weights: dict[Hashable, object] = {}
+        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        values: Mapping[str, np.ndarray],
+        states: Sequence[tuple[str, str]] = (),
+    ) -> Plan:
+        """The plan for inputs of these shapes and constant inputs of these values; `states` are carried after a step.
+
+        Raises
+        ------
+        ShapeError, UnsupportedOp, ModelError
+            The graph cannot be specialised or lowered for these shapes.
+        """
+        key = _key(shapes, values, states)
+        plan = self._plans.get(key)
+        if plan is not None:
+            return plan
+        with self._lock:
+            if key not in self._plans:
+                self._plans[key] = self._make(shapes, values, states)
+                if len(self._plans) > MAX_PLANS:
+                    self._plans.popitem(last=False)
+            return self._plans[key]
+
+    def _make(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        values: Mapping[str, np.ndarray],
+        states: Sequence[tuple[str, str]],
+    ) -> Plan:
+        graph = specialize(self.graph, shapes, values)
+        lowered = lower(graph, self.isa, self.weights, states)
+        size = lowered.program.work_bytes + sum(lowered.program.external_bytes.values())
+        if size > MAX_PLAN_BYTES:
+            raise ModelError(
+                f"these shapes need {size / 2**30:.1f} GiB of memory, more than {MAX_PLAN_BYTES >> 30}; "
+                f"shapes: {dict(shapes)}"
+            )
+        return Plan(graph, lowered)
+
+
+def _key(
+    shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray], states: Sequence[tuple[str, str]]
+) -> Hashable:
+    constants = tuple((name, v.dtype.str, v.shape, v.tobytes()) for name, v in sorted(values.items()))
+    return tuple(sorted(shapes.items())), constants, tuple(states)

@@ -1,0 +1,394 @@
+"""Float64 oracle in plain NumPy: one function per recurrent cell, written from the ONNX operator text, and a graph runner.
+
+Source of the equations: the LSTM, GRU and RNN entries of https://onnx.ai/onnx/operators (versions 1, 7, 14, 22). Where that
+text is silent or onnxruntime 1.31 answers differently, this is what is followed and why:
+
+* A row of length 0. The text says nothing; onnxruntime gives zero Y, Y_h and Y_c whatever the initial state. Followed.
+* T = 0 makes every row one of length 0, so Y_h and Y_c are zero. onnxruntime gives the same Y_h; it leaves the memory of
+  LSTM's Y_c unwritten, and its GRU aborts the process. It aborts too on N = 0, where every output here is merely empty.
+* clip. The text bounds "the input of activations"; onnxruntime bounds the gate pre-activations and leaves the cell state
+  that goes into h() alone. Followed: exporters mean that, and the other reading would cap |h| at h(clip).
+* input_forget: f = 1 - i; the forget gate's own weights, bias and peephole are not looked at, as in onnxruntime.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from gateinfer.errors import ShapeError, UnsupportedOp
+from gateinfer.graph.ir import Graph, Node
+from gateinfer.graph.recurrent_attrs import Activation, Recurrent, parse_recurrent
+
+Array = np.ndarray
+State = tuple[Array, ...]
+Step = Callable[[Array, State], State]
+"""(x [rows, I], state of [rows, H] arrays, h first) -> the next state."""
+
+
+# ---- activations: f(x, alpha, beta). No comparison may turn a NaN into a number. ----------------------------------------
+
+
+def _sigmoid(x: Array, _alpha: float = 0.0, _beta: float = 0.0) -> Array:
+    y: Array = np.exp(-np.logaddexp(0.0, -x))  # 1 / (1 + e^-x) without overflow
+    return y
+
+
+def _elu(x: Array, alpha: float, _beta: float) -> Array:
+    return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+ACTIVATIONS: dict[str, Callable[[Array, float, float], Array]] = {
+    "sigmoid": _sigmoid,
+    "tanh": lambda x, _a, _b: np.tanh(x),
+    "relu": lambda x, _a, _b: np.maximum(x, 0.0),
+    "affine": lambda x, alpha, beta: alpha * x + beta,
+    "leaky_relu": lambda x, alpha, _b: np.where(x >= 0, x, alpha * x),
+    "thresholded_relu": lambda x, alpha, _b: np.where(x <= alpha, 0.0, x),
+    "scaled_tanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
+    "hard_sigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0.0, 1.0),
+    "elu": _elu,
+    "softsign": lambda x, _a, _b: x / (1.0 + np.abs(x)),
+    "softplus": lambda x, _a, _b: np.logaddexp(0.0, x),
+}
+
+
+def _apply(activation: Activation, x: Array, clip: float = 0.0) -> Array:
+    name, alpha, beta = activation
+    bounded = np.clip(x, -clip, clip) if clip > 0 else x
+    with np.errstate(invalid="ignore"):  # logaddexp warns about a NaN that it only passes on
+        return ACTIVATIONS[name](bounded, alpha, beta)
+
+
+# ---- the three operators -------------------------------------------------------------------------------------------------
+
+
+def lstm(
+    X: Array,
+    W: Array,
+    R: Array,
+    B: Array | None = None,
+    sequence_lens: Array | None = None,
+    initial_h: Array | None = None,
+    initial_c: Array | None = None,
+    P: Array | None = None,
+    *,
+    spec: Recurrent,
+) -> tuple[Array, Array, Array]:
+    """ONNX LSTM in float64.
+
+    Parameters
+    ----------
+    X : [T, N, I], or [N, T, I] with layout 1.
+    W : [D, 4H, I], gates in the order i o f c.
+    R : [D, 4H, H].
+    B : [D, 8H], Wb then Rb.
+    sequence_lens : [N], each from 0 to T.
+    initial_h, initial_c : [D, N, H], or [N, D, H] with layout 1.
+    P : [D, 3H], peepholes of i o f.
+    spec : attributes of the node.
+
+    Returns
+    -------
+    Y, Y_h, Y_c : [T, D, N, H], [D, N, H], [D, N, H]; [N, T, D, H], [N, D, H], [N, D, H] with layout 1.
+
+    Raises
+    ------
+    ShapeError
+        For a sequence_lens of the wrong shape or out of range.
+    """
+
+    def make(d: int) -> Step:
+        return _lstm_step(spec, d, *_direction(d, W, R, B), _peepholes(P, d, R.shape[-1]))
+
+    Y, (h, c) = _layer(spec, X, R, sequence_lens, (initial_h, initial_c), make)
+    return Y, h, c
+
+
+def gru(
+    X: Array,
+    W: Array,
+    R: Array,
+    B: Array | None = None,
+    sequence_lens: Array | None = None,
+    initial_h: Array | None = None,
+    *,
+    spec: Recurrent,
+) -> tuple[Array, Array]:
+    """ONNX GRU in float64: W [D, 3H, I] with gates in the order z r h, R [D, 3H, H], B [D, 6H]; the rest as in `lstm`.
+
+    Returns
+    -------
+    Y, Y_h : as in `lstm`.
+    """
+
+    def make(d: int) -> Step:
+        return _gru_step(spec, d, *_direction(d, W, R, B))
+
+    Y, (h,) = _layer(spec, X, R, sequence_lens, (initial_h,), make)
+    return Y, h
+
+
+def rnn(
+    X: Array,
+    W: Array,
+    R: Array,
+    B: Array | None = None,
+    sequence_lens: Array | None = None,
+    initial_h: Array | None = None,
+    *,
+    spec: Recurrent,
+) -> tuple[Array, Array]:
+    """ONNX RNN in float64: W [D, H, I], R [D, H, H], B [D, 2H]; the rest as in `lstm`.
+
+    Returns
+    -------
+    Y, Y_h : as in `lstm`.
+    """
+
+    def make(d: int) -> Step:
+        return _rnn_step(spec, d, *_direction(d, W, R, B))
+
+    Y, (h,) = _layer(spec, X, R, sequence_lens, (initial_h,), make)
+    return Y, h
+
+
+# ---- one step of one direction: W [G*H, I], R [G*H, H], Wb and Rb [G*H] ---------------------------------------------------
+
+
+def _lstm_step(spec: Recurrent, d: int, W: Array, R: Array, Wb: Array, Rb: Array, peepholes: Array) -> Step:
+    f, g, h = spec.activations[d]
+    p_i, p_o, p_f = peepholes
+
+    def step(x: Array, state: State) -> State:
+        H_old, c_old = state
+        i, o, forget, c = np.split(x @ W.T + H_old @ R.T + Wb + Rb, 4, axis=-1)
+        it = _apply(f, i + p_i * c_old, spec.clip)
+        ft = 1.0 - it if spec.input_forget else _apply(f, forget + p_f * c_old, spec.clip)
+        ct = ft * c_old + it * _apply(g, c, spec.clip)
+        ot = _apply(f, o + p_o * ct, spec.clip)
+        return ot * _apply(h, ct), ct
+
+    return step
+
+
+def _gru_step(spec: Recurrent, d: int, W: Array, R: Array, Wb: Array, Rb: Array) -> Step:
+    f, g = spec.activations[d]
+    (Wz, Wr, Wh), (Rz, Rr, Rh) = np.split(W, 3), np.split(R, 3)
+    (Wbz, Wbr, Wbh), (Rbz, Rbr, Rbh) = np.split(Wb, 3), np.split(Rb, 3)
+
+    def step(x: Array, state: State) -> State:
+        (H_old,) = state
+        z = _apply(f, x @ Wz.T + H_old @ Rz.T + Wbz + Rbz, spec.clip)
+        r = _apply(f, x @ Wr.T + H_old @ Rr.T + Wbr + Rbr, spec.clip)
+        past = r * (H_old @ Rh.T + Rbh) if spec.linear_before_reset else (r * H_old) @ Rh.T + Rbh
+        candidate = _apply(g, x @ Wh.T + past + Wbh, spec.clip)
+        return ((1.0 - z) * candidate + z * H_old,)
+
+    return step
+
+
+def _rnn_step(spec: Recurrent, d: int, W: Array, R: Array, Wb: Array, Rb: Array) -> Step:
+    (f,) = spec.activations[d]
+
+    def step(x: Array, state: State) -> State:
+        return (_apply(f, x @ W.T + state[0] @ R.T + Wb + Rb, spec.clip),)
+
+    return step
+
+
+def _direction(d: int, W: Array, R: Array, B: Array | None) -> tuple[Array, Array, Array, Array]:
+    bias = np.zeros(2 * R.shape[1]) if B is None else _double(B[d])
+    Wb, Rb = np.split(bias, 2)
+    return _double(W[d]), _double(R[d]), Wb, Rb
+
+
+def _peepholes(P: Array | None, d: int, hidden_size: int) -> Array:
+    """[3, H] in the order i o f."""
+    return np.zeros((3, hidden_size)) if P is None else _double(P[d]).reshape(3, hidden_size)
+
+
+# ---- directions, lengths, layout -----------------------------------------------------------------------------------------
+
+
+def _layer(
+    spec: Recurrent,
+    X: Array,
+    R: Array,
+    sequence_lens: Array | None,
+    initial: tuple[Array | None, ...],
+    make_step: Callable[[int], Step],
+) -> tuple[Array, list[Array]]:
+    """All directions of a layer: Y and the final states, in the layout that `spec` asks for."""
+    batch_first = spec.layout == 1
+    x = _double(X).swapaxes(0, 1) if batch_first else _double(X)
+    seq_len, batch = x.shape[:2]
+    directions, _, hidden = R.shape
+    lens = _lengths(sequence_lens, seq_len, batch)
+    starts = [_initial(s, (directions, batch, hidden), batch_first) for s in initial]
+    Y = np.zeros((seq_len, directions, batch, hidden))
+    for d, direction in enumerate(spec.directions):
+        Y[:, d] = _unroll(make_step(d), x, lens, [s[d] for s in starts], direction == "reverse")
+    if batch_first:
+        return Y.transpose(2, 0, 1, 3), [s.swapaxes(0, 1) for s in starts]
+    return Y, starts
+
+
+def _unroll(step: Step, x: Array, lens: Array, states: list[Array], reverse: bool) -> Array:
+    """Y [T, N, H] of one direction; `states` [N, H] are updated in place and end as each row's final state.
+
+    A row takes part in its first lens[n] steps only; a reverse row starts at its own last element.
+    """
+    Y = np.zeros((len(x), *states[0].shape))
+    for s in range(len(x)):
+        rows = np.flatnonzero(s < lens)
+        t = lens[rows] - 1 - s if reverse else s
+        after = step(x[t, rows], tuple(state[rows] for state in states))
+        for state, new in zip(states, after, strict=True):
+            state[rows] = new
+        Y[t, rows] = after[0]
+    for state in states:
+        state[lens == 0] = 0.0
+    return Y
+
+
+def _lengths(sequence_lens: Array | None, seq_len: int, batch: int) -> Array:
+    if sequence_lens is None:
+        return np.full(batch, seq_len)
+    lens = np.asarray(sequence_lens)
+    if lens.shape != (batch,):
+        raise ShapeError(f"sequence_lens: expected shape ({batch},), one length per row of X, got {lens.shape}")
+    if ((lens < 0) | (lens > seq_len)).any():
+        raise ShapeError(f"sequence_lens: expected values from 0 to {seq_len}, the length of X, got {lens.tolist()}")
+    return lens.astype(np.int64)
+
+
+def _initial(start: Array | None, shape: tuple[int, int, int], batch_first: bool) -> Array:
+    """A fresh [D, N, H] array: `_unroll` writes into it."""
+    if start is None:
+        return np.zeros(shape)
+    array = np.array(start, dtype=np.float64)
+    array = array.swapaxes(0, 1) if batch_first else array
+    if array.shape != shape:
+        raise ShapeError(f"initial state: expected [directions, batch, hidden_size] = {shape}, got {array.shape}")
+    return array
+
+
+def _double(array: Array) -> Array:
+    """Floating point as float64; everything else as it is."""
+    array = np.asarray(array)
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+# ---- graphs --------------------------------------------------------------------------------------------------------------
+
+_CELLS: dict[str, Callable[..., State]] = {"LSTM": lstm, "GRU": gru, "RNN": rnn}
+
+# onnx.reference reads the default momentum of the newest text into opset 9 and then trains; at inference all versions
+# are version 14 with training_mode = 0.
+_NEWER_VERSION = {"BatchNormalization": 14}
+
+
+def run_graph(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Run a specialised graph once in float64: see `compile_graph`.
+
+    Parameters
+    ----------
+    graph : without control flow, as `gateinfer.graph.fold.specialize` returns it.
+    feeds : input name -> array; floating point of any width, integers stay as they are.
+
+    Returns
+    -------
+    dict : output name -> array, float64 where the model says float.
+    """
+    return compile_graph(graph)(feeds)
+
+
+def compile_graph(graph: Graph) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """Prepare a specialised graph for many runs in float64.
+
+    Recurrent nodes run by the functions of this module, all others by the operators of `onnx.reference`, on float64 arrays.
+
+    Raises
+    ------
+    UnsupportedOp
+        For a node that `onnx.reference` does not implement.
+    """
+    constants = {name: _double(array) for name, array in graph.constants.items()}
+    defaults = {name: _double(array) for name, array in graph.defaults.items()}
+    steps = [(node, _operator(node, graph.opset)) for node in graph.nodes]
+
+    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        values = constants | defaults | {name: _double(array) for name, array in feeds.items()}
+        missing = [port.name for port in graph.inputs if port.name not in values]
+        if missing:
+            raise ShapeError(f"inputs {', '.join(missing)}: expected an array each, got none; add them to the feeds")
+        for node, operator in steps:
+            results = operator([values[name] if name else None for name in node.inputs])
+            values |= {name: _double(result) for name, result in zip(node.outputs, results, strict=False) if name}
+        return {port.name: values[port.name] for port in graph.outputs}
+
+    return run
+
+
+Operator = Callable[[list[Any]], tuple[Array, ...]]
+"""Arrays, None for an omitted input -> results."""
+
+
+def _operator(node: Node, opset: int) -> Operator:
+    if node.domain in ("", "ai.onnx") and node.op in _CELLS:
+        cell, spec = _CELLS[node.op], parse_recurrent(node)
+        return lambda inputs: cell(*inputs, spec=spec)
+    if node.op in ("Softmax", "LogSoftmax") and opset < 13:
+        return _flattened_softmax(node, opset)
+    return _onnx_operator(node, opset)
+
+
+def _flattened_softmax(node: Node, opset: int) -> Operator:
+    """Before version 13 softmax spans all axes from `axis` (default 1) on; onnx.reference knows the new meaning only."""
+    last = _onnx_operator(Node(node.op, node.inputs, node.outputs, {"axis": -1}, name=node.name), opset)
+
+    def run(inputs: list[Any]) -> tuple[Array, ...]:
+        (x,) = inputs
+        axis = node.attrs.get("axis", 1) % x.ndim
+        return (last([x.reshape(*x.shape[:axis], math.prod(x.shape[axis:]))])[0].reshape(x.shape),)
+
+    return run
+
+
+def _onnx_operator(node: Node, opset: int) -> Operator:
+    from onnx.reference import ReferenceEvaluator
+    from onnx.reference.op_run import OpRun
+    from onnx.reference.ops._op_list import load_op
+
+    proto = _proto(node)
+    version = max(opset, _NEWER_VERSION.get(node.op, 0))
+    try:
+        make = load_op(node.domain, node.op, version, node=proto, evaluator_cls=ReferenceEvaluator)
+        operator: OpRun = make(proto, {"log": lambda *_: None, "opsets": {"": version}, "verbose": 0, "new_ops": None})
+    except (NotImplementedError, RuntimeError, ValueError) as error:
+        raise UnsupportedOp(f"{node.label()}: the float64 reference cannot run it: {error}") from error
+    run: Callable[..., tuple[Array, ...]] = operator.run
+    return lambda inputs: run(*_trim(inputs))
+
+
+def _trim(inputs: list[Any]) -> list[Any]:
+    """Without omitted inputs at the end: operators count their arguments."""
+    while inputs and inputs[-1] is None:
+        inputs = inputs[:-1]
+    return inputs
+
+
+def _proto(node: Node) -> Any:
+    from onnx import TensorProto, helper, numpy_helper
+
+    def encode(name: str, value: Any) -> Any:
+        if node.op == "Cast" and name == "to" and value in (TensorProto.FLOAT, TensorProto.FLOAT16):
+            return TensorProto.DOUBLE
+        return numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+
+    attrs = {name: encode(name, value) for name, value in node.attrs.items()}
+    return helper.make_node(node.op, node.inputs, node.outputs, name=node.name, domain=node.domain, **attrs)

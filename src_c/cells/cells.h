@@ -1,0 +1,30 @@
+/* One direction of a recurrent layer over time. Not public. */
+#ifndef GI_CELLS_H
+#define GI_CELLS_H
+#include "../kernels/cell_layout.h"
+#include "../program/program.h"
+
+/* Memory of M rows over T steps: element (t, m, j) at p[t * t_stride + m * m_stride + j]. p is NULL when absent. */
+typedef struct gi_series { float *p; int64_t t_stride, m_stride; } gi_series;
+
+static inline float *gi_series_at(const gi_series *s, int64_t t) { return s->p ? s->p + t * s->t_stride : NULL; }
+
+/* One layer ready to run. [.., H] unless said otherwise; h0, c0, hn, cn and the scratch have no time axis. */
+typedef struct gi_layer {
+    const gi_kernels *kernels;
+    const gi_cell *cell;
+    const float *packed;
+    int reverse;
+    int64_t T, M;
+    gi_series x;             /* [T, M, I] */
+    gi_series y;             /* [T, M, H] or absent */
+    gi_series h0, c0, hn, cn;/* each may be absent */
+    gi_series h[2], c;       /* scratch; t_stride unused */
+    gi_series gate;          /* scratch [M, 3 * span], GRU */
+    gi_series pre;           /* scratch [pre_steps, M, G * span], absent when T is 1 */
+    int64_t pre_steps;
+} gi_layer;
+
+void gi_layer_run(const gi_layer *layer);
+
+#endif

@@ -1,0 +1,135 @@
+/* Elementary functions over vectors, written once against the vector words. Every function is a fixed sequence of IEEE
+ * operations, so each instruction set gives the same bits. NaN in gives NaN out; limits at +-inf are exact.
+ *
+ * Polynomials: own minimax fits (iteratively reweighted least squares, coefficients rounded to float32 one at a time).
+ * Max errors: against double libm over every float32 whose result is a normal number (tests/c/test_math.c --full). */
+
+/* Range reduction x = n ln2 + r, |r| <= ln2 / 2, with ln2 in two parts (Cody & Waite 1980); the first FMA is exact. */
+#define V_LOG2E 1.44269504f
+#define V_LN2_HI 0.693147182f
+#define V_LN2_LO -1.90465421e-9f
+
+/* expm1(r) = r + r^2 q(r) for |r| <= ln2 / 2; q of degree 4 in Estrin's order. Relative error of the fit 1.4e-8. */
+V_INLINE v_f v_expm1_reduced(v_f r) {
+    v_f r2 = v_mul(r, r);
+    v_f low = v_fma(v_set1(0.166665211f), r, v_set1(0.49999994f));
+    v_f high = v_fma(v_set1(0.00836870354f), r, v_set1(0.0416682884f));
+    high = v_fma(v_set1(0.00138189446f), r2, high);
+    return v_fma(v_fma(high, r2, low), r2, r);
+}
+
+V_INLINE v_f v_reduce_ln2(v_f x, v_f n) {
+    v_f r = v_fma(n, v_set1(-V_LN2_HI), x);
+    return v_fma(n, v_set1(-V_LN2_LO), r);
+}
+
+/* e^x = 2^n (1 + expm1(r)); 2^n is applied in two halves so that the ends underflow and overflow as they should.
+ * Max error @EXP@ ULP. */
+V_INLINE v_f v_exp(v_f x) {
+    const v_f bias = v_set1(V_POW2_BIAS);
+    v_f held = v_min(v_set1(89.0f), v_max(v_set1(-104.0f), x));
+    v_f n = v_sub(v_fma(held, v_set1(V_LOG2E), bias), bias);
+    v_f p = v_expm1_reduced(v_reduce_ln2(held, n));
+    v_f half = v_fma(n, v_set1(0.5f), bias);
+    v_f s = v_pow2(half);
+    v_f rest = v_add(v_sub(n, v_sub(half, bias)), bias);
+    return v_mul(v_fma(s, p, s), v_pow2(rest));
+}
+
+/* e^x - 1 for x <= 0: 2^n expm1(r) + (2^n - 1). Max error @EXPM1@ ULP. */
+V_INLINE v_f v_expm1_negative(v_f x) {
+    const v_f bias = v_set1(V_POW2_BIAS);
+    v_f held = v_max(v_set1(-30.0f), x);
+    v_f m = v_fma(held, v_set1(V_LOG2E), bias);
+    v_f p = v_expm1_reduced(v_reduce_ln2(held, v_sub(m, bias)));
+    v_f s = v_pow2(m);
+    return v_fma(s, p, v_sub(s, v_set1(1.0f)));
+}
+
+/* 1 / (1 + e^-x). The reduction works on x + n ln2 = -r, n = round(-x / ln2). At n = 128, 2^n is inf and the result 0.
+ * Max error @SIGMOID@ ULP. */
+V_INLINE v_f v_sigmoid(v_f x) {
+    const v_f bias = v_set1(V_POW2_BIAS), one = v_set1(1.0f);
+    v_f held = v_min(v_set1(40.0f), v_max(v_set1(-89.0f), x));
+    v_f m = v_fma(held, v_set1(-V_LOG2E), bias);
+    v_f n = v_sub(m, bias);
+    v_f r = v_fma(n, v_set1(-V_LN2_LO), v_fma(n, v_set1(-V_LN2_HI), v_neg(held)));
+    v_f s = v_pow2(m);
+    return v_div(one, v_fma(s, v_expm1_reduced(r), v_add(s, one)));
+}
+
+/* tanh by its addition theorem: |x| = n ln2 / 2 + r, w = tanh r, 2^n = s: ((s - 1) + (s + 1) w) / ((s + 1) + (s - 1) w),
+ * which is w itself for n = 0. w = r + r^3 W(r^2) for |r| <= ln2 / 4. One part of ln2 is enough: where n is large the
+ * quotient no longer feels its error. Max error @TANH@ ULP. */
+V_INLINE v_f v_tanh(v_f x) {
+    const v_f bias = v_set1(V_POW2_BIAS), one = v_set1(1.0f);
+    v_f held = v_min(v_set1(10.0f), v_abs(x));
+    v_f m = v_fma(held, v_set1(2.0f * V_LOG2E), bias);
+    v_f r = v_fma(v_sub(m, bias), v_set1(-0.5f * V_LN2_HI), held);
+    v_f r2 = v_mul(r, r);
+    v_f W = v_fma(v_fma(v_set1(-0.0527145304f), r2, v_set1(0.133311406f)), r2, v_set1(-0.333333224f));
+    v_f w = v_fma(v_mul(r, r2), W, r);
+    v_f s = v_pow2(m);
+    v_f num = v_fma(v_add(s, one), w, v_sub(s, one));
+    v_f den = v_add(num, v_fma(v_set1(-2.0f), w, v_set1(2.0f)));
+    return v_copysign(v_div(num, den), x);
+}
+
+/* log1p(f) + e ln2 for f in [sqrt(1/2) - 1, sqrt(2) - 1]: f - f^2 / 2 + f^3 P(f), P of degree 7, fit error 6e-9. */
+V_INLINE v_f v_log1p_reduced(v_f f, v_f e) {
+    v_f P = v_fma(v_set1(-0.076381892f), f, v_set1(0.127647638f));
+    P = v_fma(P, f, v_set1(-0.1316019f));
+    P = v_fma(P, f, v_set1(0.14201273f));
+    P = v_fma(P, f, v_set1(-0.166233152f));
+    P = v_fma(P, f, v_set1(0.200012505f));
+    P = v_fma(P, f, v_set1(-0.250008225f));
+    P = v_fma(P, f, v_set1(0.333333313f));
+    v_f f2 = v_mul(f, f);
+    v_f tail = v_fma(v_fma(P, f, v_set1(-0.5f)), f2, v_mul(e, v_set1(V_LN2_LO)));
+    return v_fma(e, v_set1(V_LN2_HI), v_add(f, tail));
+}
+
+/* log x = log m + e ln2 with m in [sqrt(1/2), sqrt(2)). Denormals are scaled up first. Max error @LOG@ ULP. */
+V_INLINE v_f v_log(v_f x) {
+    const v_f one = v_set1(1.0f), zero = v_set1(0.0f), infinity = v_set1(INFINITY);
+    v_m tiny = v_lt(x, v_set1(1.17549435e-38f));
+    v_f scaled = v_select(tiny, v_mul(x, v_set1(16777216.0f)), x);
+    v_f e = v_sub(v_exponent(scaled), v_select(tiny, v_set1(24.0f), zero));
+    v_f m = v_mantissa(scaled);
+    v_m upper = v_lt(v_set1(1.41421356f), m);
+    e = v_add(e, v_select(upper, one, zero));
+    m = v_select(upper, v_mul(m, v_set1(0.5f)), m);
+    v_f y = v_log1p_reduced(v_sub(m, one), e);
+    y = v_select(v_lt(zero, x), y, v_set1(NAN));
+    y = v_select(v_eq(x, zero), v_neg(infinity), y);
+    return v_select(v_lt(x, infinity), y, v_add(x, infinity)); /* +inf and NaN stay what they are */
+}
+
+/* log(1 + e^x) = max(x, 0) + log1p(u), u = e^-|x|; where u > sqrt(2) - 1 as ln2 + log1p((u - 1) / 2).
+ * Max error @SOFTPLUS@ ULP. */
+V_INLINE v_f v_softplus(v_f x) {
+    const v_f half = v_set1(0.5f), zero = v_set1(0.0f);
+    v_f u = v_exp(v_neg(v_abs(x)));
+    v_m upper = v_lt(v_set1(0.414213562f), u);
+    v_f f = v_select(upper, v_fma(u, half, v_neg(half)), u);
+    v_f e = v_select(upper, v_set1(1.0f), zero);
+    return v_add(v_max(zero, x), v_log1p_reduced(f, e));
+}
+
+/* The activations of the ONNX recurrent operators (operator text of LSTM, "Activation functions"). */
+V_INLINE v_f v_activation(int kind, v_f x, v_f alpha, v_f beta) {
+    const v_f one = v_set1(1.0f), zero = v_set1(0.0f);
+    switch (kind) {
+    case GI_SIGMOID: return v_sigmoid(x);
+    case GI_TANH: return v_tanh(x);
+    case GI_RELU: return v_max(zero, x);
+    case GI_AFFINE: return v_fma(alpha, x, beta);
+    case GI_LEAKY_RELU: return v_select(v_le(zero, x), x, v_mul(alpha, x));
+    case GI_THRESHOLDED_RELU: return v_select(v_le(x, alpha), zero, x); /* so that NaN stays */
+    case GI_SCALED_TANH: return v_mul(alpha, v_tanh(v_mul(beta, x)));
+    case GI_HARD_SIGMOID: return v_min(one, v_max(zero, v_fma(alpha, x, beta)));
+    case GI_ELU: return v_select(v_le(zero, x), x, v_mul(alpha, v_expm1_negative(x)));
+    case GI_SOFTSIGN: return v_div(x, v_add(one, v_abs(x)));
+    default: return v_softplus(x);
+    }
+}

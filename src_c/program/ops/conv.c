@@ -1,0 +1,68 @@
+#include "conv.h"
+#include "../builder.h"
+#include <string.h>
+
+/* Direct loops pay when a group fills little of a panel line and has enough positions to fill vectors instead. */
+enum { THIN_GROUP = 8, DIRECT_POSITIONS = 8 };
+
+static int check_packed(gi_builder *b, int packed, int64_t floats, gi_error *err) {
+    gi_view v = {.tensor = packed, .rank = 1, .shape = {floats}, .stride = {1}};
+    int status = gi_check_view(b, &v, "conv weights", err);
+    if (status < 0 || (status = gi_check_dtype(b, &v, GI_F32, "conv weights", err)) < 0) return status;
+    if (b->program->tensors[packed].kind == GI_CONSTANT) return GI_OK;
+    return gi_fail(err, GI_ERR_ARGUMENT, "conv weights: must be a constant tensor");
+}
+
+/* Fills in the sizes and checks that channels, groups and packed weights agree. */
+static int check_sizes(gi_builder *b, gi_conv_op *op, const gi_view *out, const gi_view *in, int packed,
+                       gi_error *err) {
+    if (op->groups < 1 || in->shape[1] % op->groups || out->shape[1] % op->groups)
+        return gi_fail(err, GI_ERR_SHAPE, "conv: %lld groups do not divide %lld input and %lld output channels",
+                       (long long)op->groups, (long long)in->shape[1], (long long)out->shape[1]);
+    op->C = in->shape[1] / op->groups;
+    op->M = out->shape[1] / op->groups;
+    op->K = gi_size_mul(op->C, gi_size_mul(op->window.kernel[0], op->window.kernel[1]));
+    if (op->K < 0 || gi_size_mul(gi_view_count(out), op->K) < 0)
+        return gi_fail(err, GI_ERR_LIMIT, "conv: a kernel of %lld x %lld x %lld is too large", (long long)op->C,
+                       (long long)op->window.kernel[0], (long long)op->window.kernel[1]);
+    op->packed_size = gi_dense_packed_size(op->K, op->M, err);
+    if (op->packed_size < 0) return (int)op->packed_size;
+    int64_t floats = gi_size_mul(op->packed_size, op->groups);
+    if (floats < 0) return gi_fail(err, GI_ERR_LIMIT, "conv: packed weights do not fit in memory");
+    return check_packed(b, packed, floats, err);
+}
+
+static void take_geometry(gi_conv_op *op, const gi_view *out, const gi_view *in) {
+    op->N = out->shape[0];
+    op->oh = out->shape[2], op->ow = out->shape[3];
+    op->h = in->shape[2], op->w = in->shape[3];
+    for (int i = 0; i < 4; i++) {
+        op->in_stride[i] = in->shape[i] > 1 ? in->stride[i] : 0;
+        op->out_stride[i] = out->shape[i] > 1 ? out->stride[i] : 0;
+    }
+}
+
+static int is_direct(gi_conv_op *op) {
+    return op->M < THIN_GROUP && op->oh * op->ow >= DIRECT_POSITIONS && !gi_dense_is_striped(op->K, op->M) &&
+           gi_conv_set_tile(op);
+}
+
+int gi_build_conv(gi_builder *b, const gi_view *out, const gi_view *in, int packed, int64_t groups,
+                  const gi_window *window, gi_error *err) {
+    int status = gi_check_window(b, out, in, window, (const char *[]){"conv out", "conv in"}, err);
+    gi_conv_op settings = {.groups = groups};
+    if (status < 0) return status;
+    settings.window = *window;
+    if ((status = check_sizes(b, &settings, out, in, packed, err)) < 0 || !gi_view_count(out)) return status;
+    take_geometry(&settings, out, in);
+    int direct = is_direct(&settings);
+    gi_conv_op *op = gi_builder_op(b, sizeof *op, direct ? gi_conv_run_direct : gi_conv_run_gemm, "conv", err);
+    if (!op) return GI_ERR_MEMORY;
+    settings.op = op->op;
+    *op = settings;
+    op->in = gi_builder_use(b, in);
+    op->out = gi_builder_use(b, out);
+    op->packed = gi_builder_use(b, &(gi_view){.tensor = packed});
+    gi_builder_macs(b, gi_view_count(out) * op->K);
+    return direct ? gi_conv_plan_direct(b, op, err) : gi_conv_plan_gemm(b, op, err);
+}

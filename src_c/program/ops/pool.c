@@ -1,0 +1,96 @@
+/* Pooling over strided [N, C, h, w]. Each result visits its window row by row: one order for every instruction set. */
+#include "window.h"
+#include <math.h>
+
+typedef struct pool_op {
+    gi_op op;
+    gi_walk planes;                          /* operands: out, in (at a plane's first element) */
+    gi_operand out, in;
+    gi_window window;
+    int64_t oh, ow, h, w;
+    int64_t out_stride[2], in_stride[2];     /* of the spatial axes, in floats */
+    int32_t maximum, count_pad;
+} pool_op;
+
+/* The part of one window that lies inside the plane: taps [low, high) of each axis, of which tap 0 is at `start`. */
+typedef struct taps { int64_t start[2], low[2], high[2]; } taps;
+
+static float pool_maximum(const pool_op *op, const float *plane, const taps *t) {
+    float best = -INFINITY;
+    for (int64_t i = t->low[0]; i < t->high[0]; i++) {
+        const float *line = plane + (t->start[0] + i * op->window.dilation[0]) * op->in_stride[0];
+        for (int64_t j = t->low[1]; j < t->high[1]; j++) {
+            float x = line[(t->start[1] + j * op->window.dilation[1]) * op->in_stride[1]];
+            best = best >= x || best != best ? best : x;   /* a NaN is taken and then kept */
+        }
+    }
+    return best;
+}
+
+/* 0 where the window lies outside altogether. */
+static float pool_average(const pool_op *op, const float *plane, const taps *t) {
+    int64_t inside = (t->high[0] - t->low[0]) * (t->high[1] - t->low[1]);
+    float sum = 0.0f;
+    if (inside == 0) return 0.0f;
+    for (int64_t i = t->low[0]; i < t->high[0]; i++) {
+        const float *line = plane + (t->start[0] + i * op->window.dilation[0]) * op->in_stride[0];
+        for (int64_t j = t->low[1]; j < t->high[1]; j++)
+            sum += line[(t->start[1] + j * op->window.dilation[1]) * op->in_stride[1]];
+    }
+    return sum / (op->count_pad ? (float)op->window.kernel[0] * (float)op->window.kernel[1] : (float)inside);
+}
+
+static void place_window(const pool_op *op, int axis, int64_t position, int64_t extent, taps *t) {
+    const gi_window *w = &op->window;
+    t->start[axis] = position * w->stride[axis] - w->pad_begin[axis];
+    gi_inside(t->start[axis], w->dilation[axis], w->kernel[axis], extent, &t->low[axis], &t->high[axis]);
+}
+
+static void pool_plane(const pool_op *op, float *out, const float *plane) {
+    taps t;
+    for (int64_t y = 0; y < op->oh; y++) {
+        place_window(op, 0, y, op->h, &t);
+        for (int64_t x = 0; x < op->ow; x++) {
+            place_window(op, 1, x, op->w, &t);
+            out[y * op->out_stride[0] + x * op->out_stride[1]] =
+                op->maximum ? pool_maximum(op, plane, &t) : pool_average(op, plane, &t);
+        }
+    }
+}
+
+static int pool_run(const gi_run *run) {
+    for (int64_t i = 0; i < run->n; i++)
+        pool_plane(run->op, (float *)(run->at[0] + i * run->step[0]), (const float *)(run->at[1] + i * run->step[1]));
+    return GI_OK;
+}
+
+static int run_pool(const gi_op *self, const gi_frame *frame, gi_error *err) {
+    const pool_op *op = (const pool_op *)self;
+    return gi_walk_rows(&op->planes, frame, (gi_operand[]){op->out, op->in}, op, pool_run, err);
+}
+
+int gi_build_pool(gi_builder *b, const gi_view *out, const gi_view *in, const gi_window *window, int maximum,
+                  int count_pad, gi_error *err) {
+    int status = gi_check_window(b, out, in, window, (const char *[]){"pool out", "pool in"}, err);
+    if (status < 0) return status;
+    if (out->shape[1] != in->shape[1])
+        return gi_fail(err, GI_ERR_SHAPE, "pool: %lld channels in, %lld out", (long long)in->shape[1],
+                       (long long)out->shape[1]);
+    if (!gi_view_count(out)) return GI_OK;
+    pool_op *op = gi_builder_op(b, sizeof *op, run_pool, "pool", err);
+    if (!op) return GI_ERR_MEMORY;
+    op->out = gi_builder_use(b, out);
+    op->in = gi_builder_use(b, in);
+    gi_view to = gi_view_axes(out, 0, 2), from = gi_view_axes(in, 0, 2);
+    gi_walk_plan(&op->planes, 2, (const gi_view *[]){&to, &from}, (int32_t[]){op->out.size, op->in.size});
+    op->window = *window;
+    op->oh = out->shape[2], op->ow = out->shape[3];
+    op->h = in->shape[2], op->w = in->shape[3];
+    for (int axis = 0; axis < 2; axis++) {
+        op->out_stride[axis] = out->stride[2 + axis];
+        op->in_stride[axis] = in->stride[2 + axis];
+    }
+    op->maximum = maximum != 0;
+    op->count_pad = count_pad != 0;
+    return GI_OK;
+}

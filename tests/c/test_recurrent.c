@@ -1,0 +1,237 @@
+/* Recurrent layers through the public API: every table against a float64 reference and bit by bit against scalar, program
+ * rows against single rows, chunks against the whole, and what the builder must refuse. Exit status 1 on any failure. */
+#include <gateinfer.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { T_MAX = 9, SIZE_MAX_ = 70, ROWS = 3 };
+
+static int failures;
+static unsigned seed = 1;
+
+static void check(int good, const char *what, const char *detail) {
+    if (good) return;
+    failures++;
+    printf("FAIL %s: %s\n", what, detail);
+}
+
+static float uniform(float scale) {
+    seed = seed * 1664525u + 1013904223u;
+    return ((float)(seed >> 8) / 8388608.0f - 1.0f) * scale;
+}
+
+static float *random_floats(int64_t n, float scale) {
+    float *p = malloc((size_t)(n ? n : 1) * sizeof *p);
+    for (int64_t i = 0; i < n; i++) p[i] = uniform(scale);
+    return p;
+}
+
+typedef struct problem {
+    gi_cell cell;
+    int64_t T, N, G;
+    int reverse;
+    float *W, *R, *B, *P, *x, *h0, *c0;   /* x [ROWS, T, N, I], h0, c0 [ROWS, N, H] */
+} problem;
+
+static problem make_problem(int kind, int lbr, int64_t I, int64_t H, int64_t T, int64_t N) {
+    problem p = {.T = T, .N = N, .G = kind == GI_LSTM ? 4 : kind == GI_GRU ? 3 : 1};
+    p.cell = (gi_cell){.kind = kind, .linear_before_reset = lbr, .input_size = I, .hidden_size = H};
+    p.cell.act[0].kind = kind == GI_RNN ? GI_TANH : GI_SIGMOID;
+    p.cell.act[1].kind = p.cell.act[2].kind = GI_TANH;
+    p.W = random_floats(p.G * H * I, 0.3f);
+    p.R = random_floats(p.G * H * H, 0.3f / sqrtf((float)H));
+    p.B = random_floats(2 * p.G * H, 0.2f);
+    p.P = kind == GI_LSTM && H % 2 ? random_floats(3 * H, 0.2f) : NULL;
+    p.x = random_floats(ROWS * T * N * I, 1.0f);
+    p.h0 = random_floats(ROWS * N * H, 1.0f);
+    p.c0 = random_floats(ROWS * N * H, 1.0f);
+    return p;
+}
+
+static void free_problem(problem *p) {
+    free(p->W), free(p->R), free(p->B), free(p->P), free(p->x), free(p->h0), free(p->c0);
+}
+
+static double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
+
+static double row_product(const float *w, int64_t n, const float *x32, const double *x64) {
+    double sum = 0;
+    for (int64_t k = 0; k < n; k++) sum += (double)w[k] * (x32 ? x32[k] : x64[k]);
+    return sum;
+}
+
+/* One step in float64. h, c [H] are replaced. */
+static void reference_step(const problem *p, const float *x, double *h, double *c) {
+    const int64_t I = p->cell.input_size, H = p->cell.hidden_size, G = p->G;
+    double wx[4 * SIZE_MAX_], rh[4 * SIZE_MAX_], next[SIZE_MAX_], reset[SIZE_MAX_];
+    for (int64_t g = 0; g < G * H; g++) {
+        wx[g] = row_product(p->W + g * I, I, x, NULL) + p->B[g];
+        rh[g] = row_product(p->R + g * H, H, NULL, h) + p->B[G * H + g];
+    }
+    for (int64_t j = 0; j < H; j++) {
+        if (p->cell.kind == GI_RNN) next[j] = tanh(wx[j] + rh[j]);
+        if (p->cell.kind == GI_GRU) reset[j] = sigmoid(wx[H + j] + rh[H + j]) * h[j];
+        if (p->cell.kind != GI_LSTM) continue;
+        const double *pre = wx;
+        double i = sigmoid(pre[j] + rh[j] + (p->P ? p->P[j] * c[j] : 0));
+        double f = sigmoid(pre[2 * H + j] + rh[2 * H + j] + (p->P ? p->P[2 * H + j] * c[j] : 0));
+        c[j] = f * c[j] + i * tanh(pre[3 * H + j] + rh[3 * H + j]);
+        next[j] = sigmoid(pre[H + j] + rh[H + j] + (p->P ? p->P[H + j] * c[j] : 0)) * tanh(c[j]);
+    }
+    for (int64_t j = 0; j < H && p->cell.kind == GI_GRU; j++) {
+        double z = sigmoid(wx[j] + rh[j]), r = sigmoid(wx[H + j] + rh[H + j]);
+        double linear = p->cell.linear_before_reset ? r * rh[2 * H + j]
+                                                    : row_product(p->R + (2 * H + j) * H, H, NULL, reset) + p->B[G * H + 2 * H + j];
+        next[j] = (1 - z) * tanh(wx[2 * H + j] + linear) + z * h[j];
+    }
+    memcpy(h, next, (size_t)H * sizeof *h);
+}
+
+static gi_view dense_view(int tensor, int rank, int64_t a, int64_t b, int64_t c) {
+    gi_view v = {.tensor = tensor, .rank = rank, .shape = {a, b, c}, .stride = {1, 1, 1}};
+    if (rank == 3) v.stride[0] = b * c, v.stride[1] = c;
+    if (rank == 2) v.stride[0] = b;
+    return v;
+}
+
+typedef struct built { gi_program *program; float *packed; int x, h0, c0, y, hn, cn; } built;
+
+/* A program for `steps` steps of `p`, its state carried. */
+static built build(const problem *p, const char *isa, int64_t steps) {
+    gi_error err = {0};
+    gi_builder *b = gi_builder_create(gi_kernels_get(isa, &err), &err);
+    int64_t size = gi_cell_packed_size(&p->cell, &err), I = p->cell.input_size, H = p->cell.hidden_size, N = p->N;
+    built made = {.packed = aligned_alloc(64, (size_t)(size * 4 + 63) / 64 * 64)};
+    gi_cell_pack(&p->cell, p->W, p->R, p->B, p->P, made.packed, &err);
+    made.x = gi_builder_external(b, GI_F32, steps * N * I, &err), made.y = gi_builder_external(b, GI_F32, steps * N * H, &err);
+    made.h0 = gi_builder_external(b, GI_F32, N * H, &err), made.hn = gi_builder_external(b, GI_F32, N * H, &err);
+    made.c0 = gi_builder_external(b, GI_F32, N * H, &err), made.cn = gi_builder_external(b, GI_F32, N * H, &err);
+    int lstm = p->cell.kind == GI_LSTM;
+    gi_recurrent layer = {.cell = p->cell, .reverse = p->reverse, .lens.tensor = -1, .x = dense_view(made.x, 3, steps, N, I),
+                          .y = dense_view(made.y, 3, steps, N, H), .h0 = dense_view(made.h0, 2, N, H, 0),
+                          .hn = dense_view(made.hn, 2, N, H, 0), .c0 = dense_view(lstm ? made.c0 : -1, 2, N, H, 0),
+                          .cn = dense_view(lstm ? made.cn : -1, 2, N, H, 0)};
+    layer.packed = gi_builder_constant(b, GI_F32, size, made.packed, &err);
+    check(gi_build_recurrent(b, &layer, &err) == GI_OK, "build", err.text);
+    check(gi_builder_carry(b, made.hn, made.h0, &err) == GI_OK, "carry h", err.text);
+    if (lstm) check(gi_builder_carry(b, made.cn, made.c0, &err) == GI_OK, "carry c", err.text);
+    made.program = gi_builder_finish(b, &err);
+    check(made.program != NULL, "finish", err.text);
+    gi_builder_free(b);
+    return made;
+}
+
+/* Runs `rows` rows from row `first` over all T in chunks of `steps`; y [rows, T, N, H], h [rows, N, H]. */
+static void run(const problem *p, const char *isa, int64_t steps, int64_t first, int64_t rows, float *y, float *h) {
+    gi_error err = {0};
+    built made = build(p, isa, steps);
+    const int64_t I = p->cell.input_size, H = p->cell.hidden_size, N = p->N, T = p->T;
+    gi_stream *s = gi_stream_create(made.program, rows, &err);
+    float *x = random_floats(rows * steps * N * I, 0), *out = random_floats(rows * steps * N * H, 0);
+    float *c = random_floats(rows * N * H, 0), *hn = random_floats(rows * N * H, 0), *cn = random_floats(rows * N * H, 0);
+    memcpy(h, p->h0 + first * N * H, (size_t)(rows * N * H) * sizeof *h);
+    memcpy(c, p->c0 + first * N * H, (size_t)(rows * N * H) * sizeof *c);
+    check(gi_stream_step(s, &err) == GI_ERR_STATE, "unbound step", "was not refused");
+    gi_stream_bind(s, made.x, x, &err), gi_stream_bind(s, made.y, out, &err), gi_stream_bind(s, made.h0, h, &err);
+    gi_stream_bind(s, made.hn, hn, &err), gi_stream_bind(s, made.c0, c, &err), gi_stream_bind(s, made.cn, cn, &err);
+    for (int64_t t = 0; t < T; t += steps) {
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(x + r * steps * N * I, p->x + ((first + r) * T + t) * N * I, (size_t)(steps * N * I) * sizeof *x);
+        check(gi_stream_step(s, &err) == GI_OK, "step", err.text);
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(y + (r * T + t) * N * H, out + r * steps * N * H, (size_t)(steps * N * H) * sizeof *y);
+    }
+    gi_stream_free(s);
+    gi_program_free(made.program);
+    free(made.packed), free(x), free(out), free(c), free(hn), free(cn);
+}
+
+static double worst_error(const problem *p, const float *y) {
+    const int64_t I = p->cell.input_size, H = p->cell.hidden_size;
+    double worst = 0;
+    for (int64_t r = 0; r < ROWS; r++)
+        for (int64_t n = 0; n < p->N; n++) {
+            double h[SIZE_MAX_], c[SIZE_MAX_];
+            for (int64_t j = 0; j < H; j++) h[j] = p->h0[(r * p->N + n) * H + j], c[j] = p->c0[(r * p->N + n) * H + j];
+            for (int64_t s = 0; s < p->T; s++) {
+                int64_t t = p->reverse ? p->T - 1 - s : s, at = (r * p->T + t) * p->N + n;
+                reference_step(p, p->x + at * I, h, c);
+                for (int64_t j = 0; j < H; j++) worst = fmax(worst, fabs(h[j] - y[at * H + j]));
+            }
+        }
+    return worst;
+}
+
+static void check_problem(problem *p, const char *label) {
+    const int64_t ny = ROWS * p->T * p->N * p->cell.hidden_size, nh = ROWS * p->N * p->cell.hidden_size;
+    float *scalar = random_floats(ny, 0), *y = random_floats(ny, 0), *h = random_floats(nh, 0), *h_scalar = random_floats(nh, 0);
+    run(p, "scalar", p->T, 0, ROWS, scalar, h_scalar);
+    /* K terms of at most 0.3, rounded once each, through T contracting steps: far below 1e-5. */
+    check(worst_error(p, scalar) < 1e-5, label, "scalar differs from float64");
+    for (int i = 0; gi_kernels_list(i); i++) {
+        const char *isa = gi_kernels_list(i);
+        if (!gi_kernels_get(isa, NULL)) continue;
+        run(p, isa, p->T, 0, ROWS, y, h);
+        check(!memcmp(y, scalar, (size_t)ny * sizeof *y) && !memcmp(h, h_scalar, (size_t)nh * sizeof *h), label, isa);
+        for (int64_t steps = 1; steps < p->T && !p->reverse; steps += 2) {
+            if (p->T % steps) continue;
+            run(p, isa, steps, 0, ROWS, y, h);
+            check(!memcmp(y, scalar, (size_t)ny * sizeof *y), label, "chunks differ from the whole");
+        }
+        run(p, isa, p->T, 1, 1, y, h);
+        check(!memcmp(y, scalar + ny / ROWS, (size_t)(ny / ROWS) * sizeof *y), label, "one row differs from three");
+    }
+    free(scalar), free(y), free(h), free(h_scalar);
+}
+
+static void check_cells(void) {
+    static const int64_t sizes[] = {1, 3, 15, 16, 17, 33, 64, 70};
+    for (int kind = GI_LSTM; kind <= GI_RNN; kind++)
+        for (int lbr = 0; lbr <= (kind == GI_GRU); lbr++)
+            for (int i = 0; i < 8; i++)
+                for (int64_t N = 1; N <= 7; N += 3) {
+                    problem p = make_problem(kind, lbr, sizes[(i * 3 + 1) % 8], sizes[i], T_MAX, N);
+                    p.reverse = i % 3 == 2;
+                    char label[80];
+                    snprintf(label, sizeof label, "kind %d lbr %d H %d N %d", kind, lbr, (int)sizes[i], (int)N);
+                    check_problem(&p, label);
+                    free_problem(&p);
+                }
+    printf("cells: float64, tables, chunks, rows\n");
+}
+
+static void check_refusals(void) {
+    gi_error err = {0};
+    gi_builder *b = gi_builder_create(gi_kernels_get("scalar", &err), &err);
+    gi_cell cell = {.kind = GI_RNN, .act = {{.kind = GI_TANH}}, .input_size = 2, .hidden_size = 4};
+    static float packed[1024];
+    int x = gi_builder_external(b, GI_F32, 6, &err), y = gi_builder_external(b, GI_F32, 12, &err);
+    gi_recurrent layer = {.cell = cell, .x = dense_view(x, 3, 3, 1, 2), .y = dense_view(y, 3, 3, 1, 4), .lens.tensor = -1,
+                          .h0.tensor = -1, .c0.tensor = -1, .hn.tensor = -1, .cn.tensor = -1};
+    layer.packed = gi_builder_constant(b, GI_F32, 8, packed, &err);
+    check(gi_build_recurrent(b, &layer, &err) < 0, "small packed tensor", "was accepted");
+    layer.packed = gi_builder_constant(b, GI_F32, 1024, packed, &err);
+    gi_recurrent wrong = layer;
+    wrong.x.shape[0] = 4;
+    check(gi_build_recurrent(b, &wrong, &err) < 0, "x past its tensor", "was accepted");
+    wrong = layer, wrong.y = dense_view(x, 3, 3, 1, 2);
+    check(gi_build_recurrent(b, &wrong, &err) < 0, "y of another width", "was accepted");
+    wrong = layer, wrong.cell.act[0].kind = GI_EXP;
+    check(gi_build_recurrent(b, &wrong, &err) < 0, "an activation that is none", "was accepted");
+    wrong = layer, wrong.cell.hidden_size = INT64_MAX / 2;
+    check(gi_build_recurrent(b, &wrong, &err) < 0, "a huge hidden size", "was accepted");
+    check(gi_builder_work(b, GI_F32, INT64_MAX / 8, &err) < 0, "a huge tensor", "was accepted");
+    check(gi_builder_carry(b, x, y, &err) < 0, "carry of another size", "was accepted");
+    check(gi_build_recurrent(b, &layer, &err) == GI_OK, "a good layer", err.text);
+    gi_builder_free(b);
+    printf("refusals\n");
+}
+
+int main(void) {
+    check_cells();
+    check_refusals();
+    printf(failures ? "%d FAILURES\n" : "all good\n", failures);
+    return failures != 0;
+}

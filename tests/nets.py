@@ -1,0 +1,80 @@
+"""Small ONNX networks with states, for tests of the public API."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+def recurrent_net(kind="GRU", input_size=3, hidden=5, *, seq="T", batch="N", dense=2, seed=0, direction="forward") -> bytes:
+    """x [T, N, I], h (and c) [1, N, H] -> y [T, N, dense] = Y W + b, hn (and cn). With dense = 0, y is Y itself."""
+    rng = np.random.default_rng(seed)
+    gates = GATES[kind]
+    directions = 2 if direction == "bidirectional" else 1
+    weights = {
+        "W": rng.normal(size=(directions, gates * hidden, input_size)) * 0.5,
+        "R": rng.normal(size=(directions, gates * hidden, hidden)) * 0.5 / hidden**0.5,
+        "B": rng.normal(size=(directions, 2 * gates * hidden)) * 0.2,
+        "Wd": rng.normal(size=(hidden, max(dense, 1))),
+        "bd": rng.normal(size=max(dense, 1)),
+    }
+    initializers = [numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()]
+    initializers.append(numpy_helper.from_array(np.array([1], np.int64), "axis1"))
+    lstm = kind == "LSTM"
+    attrs = {"linear_before_reset": 1} if kind == "GRU" else {}
+    nodes = [
+        helper.make_node(
+            kind,
+            ["x", "W", "R", "B", "", "h", *(["c"] if lstm else [])],
+            ["Y", "hn", *(["cn"] if lstm else [])],
+            name="cell",
+            hidden_size=hidden,
+            direction=direction,
+            **attrs,
+        )
+    ]
+    if dense:
+        nodes += [
+            helper.make_node("Squeeze", ["Y", "axis1"], ["Ys"]),
+            helper.make_node("MatMul", ["Ys", "Wd"], ["M"]),
+            helper.make_node("Add", ["M", "bd"], ["y"]),
+        ]
+        y_shape = [seq, batch, dense]
+    else:
+        nodes.append(helper.make_node("Identity", ["Y"], ["y"]))
+        y_shape = [seq, directions, batch, hidden]
+    state = [directions, batch, hidden]
+    extra = [("c", "cn")] if lstm else []
+    inputs = [_info("x", [seq, batch, input_size]), _info("h", state), *(_info(i, state) for i, _ in extra)]
+    outputs = [_info("y", y_shape), _info("hn", state), *(_info(o, state) for _, o in extra)]
+    return _model(nodes, inputs, outputs, initializers)
+
+
+def stateless_net(hidden=4) -> bytes:
+    """A GRU whose state never leaves the file."""
+    rng = np.random.default_rng(1)
+    arrays = {"W": rng.normal(size=(1, 3 * hidden, 2)), "R": rng.normal(size=(1, 3 * hidden, hidden))}
+    initializers = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items()]
+    node = helper.make_node("GRU", ["x", "W", "R"], ["", "y"], name="inner", hidden_size=hidden)
+    return _model([node], [_info("x", ["T", 1, 2])], [_info("y", [1, 1, hidden])], initializers)
+
+
+def gather_net() -> bytes:
+    """ids [n] int64 -> rows of a table of 4."""
+    table = numpy_helper.from_array(np.arange(12, dtype=np.float32).reshape(4, 3), "table")
+    node = helper.make_node("Gather", ["table", "ids"], ["y"])
+    return _model([node], [_info("ids", ["n"], TensorProto.INT64)], [_info("y", ["n", 3])], [table])
+
+
+def _info(name, shape, dtype=TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def _model(nodes, inputs, outputs, initializers) -> bytes:
+    graph = helper.make_graph(nodes, "net", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()

@@ -1,0 +1,116 @@
+"""The node cases of the ONNX standard, as the `onnx` package generates them, for every native operator.
+
+A case runs up to twice: with all inputs at run time, and with all but the first known when the program is built (many
+operators need their second input then). A refusal is fine and listed; a wrong figure or another error is not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import pytest
+from gateinfer.errors import UnsupportedOp
+from gateinfer.lower import NATIVE_OPS
+from pipeline import run_model
+
+ULPS = 64
+"""The cases' figures are float32 NumPy results of unknown rounding; the longest sums among them have about 60 terms."""
+
+EXPANDED = "functions"
+"""Cases whose operator is spelled out in other ones."""
+
+ROUNDED = frozenset({"test_averagepool_2d_ceil_last_window_starts_on_pad"})
+"""Cases with inputs and figures rounded to four decimals."""
+
+WITHOUT_CASE = frozenset({"Cast", "CastLike"})
+"""Their cases are all about element types the engine does not run on."""
+
+
+@dataclass
+class Tally:
+    native: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def cases() -> Mapping[str, list]:
+    """Node cases by operator."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the generators overflow on purpose
+        found = collect_testcases(None)
+    grouped = defaultdict(list)
+    for case in found:
+        nodes = case.model.graph.node
+        grouped[nodes[0].op_type if len(nodes) == 1 else EXPANDED].append(case)
+    return grouped
+
+
+@pytest.fixture(scope="module")
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    counts = Tally()
+    yield counts
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    reporter.write_line(f"\nONNX node cases: {counts.native} run natively, {len(counts.refused)} refused")
+    if request.config.get_verbosity() > 0:
+        for line in counts.refused:
+            reporter.write_line(f"  {line}")
+
+
+@pytest.mark.parametrize("op", sorted(NATIVE_OPS))
+def test_operator(op, cases, tally):
+    natives = sum(run_case(case, tally) for case in cases[op])
+    assert natives or op in WITHOUT_CASE, f"no case of {op} runs natively"
+
+
+def test_functions(cases, tally):
+    """Whatever of the spelled-out functions is made of native operators only."""
+    for case in cases[EXPANDED]:
+        if all(node.op_type in NATIVE_OPS or node.op_type == "Constant" for node in case.model.graph.node):
+            run_case(case, tally)
+
+
+def run_case(case, tally: Tally) -> bool:
+    """True when at least one way to run the case is native; all that are must be right."""
+    names = [port.name for port in case.model.graph.input]
+    natives, reasons = 0, []
+    for inputs, outputs in case.data_sets:
+        feeds = dict(zip(names, inputs, strict=True))
+        for bound in ({}, {name: feeds[name] for name in names[1:]}):
+            try:
+                found = run_arrays(case.model, feeds, bound)
+            except UnsupportedOp as error:
+                reasons.append(str(error))
+                continue
+            compare(case.name, found, outputs)
+            natives += 1
+    if natives:
+        tally.native += 1
+    else:
+        tally.refused.append(f"{case.name}: {reasons[-1]}")
+    return bool(natives)
+
+
+def run_arrays(model: onnx.ModelProto, feeds: Mapping, bound: Mapping) -> list[np.ndarray]:
+    """Outputs in the order of the model."""
+    if not all(isinstance(value, (np.ndarray, np.generic)) for value in feeds.values()):
+        raise UnsupportedOp("an input is no tensor")
+    arrays = {name: np.asarray(value) for name, value in feeds.items()}
+    found = run_model(model, arrays, {name: arrays[name] for name in bound})
+    return [found[port.name] for port in model.graph.output]
+
+
+def compare(name: str, found: list[np.ndarray], expected: list) -> None:
+    for got, wanted in zip(found, map(np.asarray, expected), strict=True):
+        assert got.shape == wanted.shape and got.dtype == wanted.dtype, name
+        tolerance = 0.0
+        if wanted.dtype.kind == "f":
+            finite = abs(wanted[np.isfinite(wanted)])
+            tolerance = ULPS * 2.0**-23 * max(1.0, finite.max(initial=0.0)) if name not in ROUNDED else 1e-4
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance, err_msg=name)
