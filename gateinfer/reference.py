@@ -1,13 +1,16 @@
-"""Float64 oracle in plain NumPy: one function per recurrent cell, written from the ONNX operator text, and a graph runner.
+"""Float64 oracle in plain NumPy: one function per recurrent cell, from the ONNX operator text, and a graph runner.
 
-Source of the equations: the LSTM, GRU and RNN entries of https://onnx.ai/onnx/operators (versions 1, 7, 14, 22). Where that
-text is silent or onnxruntime 1.31 answers differently, this is what is followed and why:
+Source of the equations: the LSTM, GRU and RNN entries of https://onnx.ai/onnx/operators (versions 1, 7, 14, 22).
+Where that text is silent or onnxruntime 1.31 answers differently, this is what is followed and why:
 
 * A row of length 0. The text says nothing; onnxruntime gives zero Y, Y_h and Y_c whatever the initial state. Followed.
-* T = 0 makes every row one of length 0, so Y_h and Y_c are zero. onnxruntime gives the same Y_h; it leaves the memory of
-  LSTM's Y_c unwritten, and its GRU aborts the process. It aborts too on N = 0, where every output here is merely empty.
-* clip. The text bounds "the input of activations"; onnxruntime bounds the gate pre-activations and leaves the cell state
-  that goes into h() alone. Followed: exporters mean that, and the other reading would cap |h| at h(clip).
+* T = 0 makes every row one of length 0, so Y_h and Y_c are zero. onnxruntime gives the same Y_h; it leaves the memory
+  of LSTM's Y_c unwritten, and its GRU aborts the process. It aborts too on N = 0 (LSTM, GRU), where every output here
+  is merely empty.
+* clip. The text bounds "the input of activations"; onnxruntime bounds the gate pre-activations and leaves the cell
+  state that goes into h() alone. Followed: exporters mean that, and the other reading would cap |h| at h(clip).
+* alpha and beta that the node leaves out are `parse_recurrent`'s business: the ONNX operators' defaults. onnxruntime
+  takes 0 for ThresholdedRelu's alpha and for both parameters of Affine and ScaledTanh. Not followed.
 * input_forget: f = 1 - i; the forget gate's own weights, bias and peephole are not looked at, as in onnxruntime.
 """
 
@@ -29,7 +32,7 @@ Step = Callable[[Array, State], State]
 """(x [rows, I], state of [rows, H] arrays, h first) -> the next state."""
 
 
-# ---- activations: f(x, alpha, beta). No comparison may turn a NaN into a number. ----------------------------------------
+# ---- activations: f(x, alpha, beta). No comparison may turn a NaN into a number. ------------------------------------
 
 
 def _sigmoid(x: Array, _alpha: float = 0.0, _beta: float = 0.0) -> Array:
@@ -63,7 +66,7 @@ def _apply(activation: Activation, x: Array, clip: float = 0.0) -> Array:
         return ACTIVATIONS[name](bounded, alpha, beta)
 
 
-# ---- the three operators -------------------------------------------------------------------------------------------------
+# ---- the three operators --------------------------------------------------------------------------------------------
 
 
 def lstm(
@@ -156,7 +159,7 @@ def rnn(
     return Y, h
 
 
-# ---- one step of one direction: W [G*H, I], R [G*H, H], Wb and Rb [G*H] ---------------------------------------------------
+# ---- one step of one direction: W [G*H, I], R [G*H, H], Wb and Rb [G*H] ---------------------------------------------
 
 
 def _lstm_step(spec: Recurrent, d: int, W: Array, R: Array, Wb: Array, Rb: Array, peepholes: Array) -> Step:
@@ -211,7 +214,7 @@ def _peepholes(P: Array | None, d: int, hidden_size: int) -> Array:
     return np.zeros((3, hidden_size)) if P is None else _double(P[d]).reshape(3, hidden_size)
 
 
-# ---- directions, lengths, layout -----------------------------------------------------------------------------------------
+# ---- directions, lengths, layout ------------------------------------------------------------------------------------
 
 
 def _layer(
@@ -283,7 +286,7 @@ def _double(array: Array) -> Array:
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-# ---- graphs --------------------------------------------------------------------------------------------------------------
+# ---- graphs ---------------------------------------------------------------------------------------------------------
 
 _CELLS: dict[str, Callable[..., State]] = {"LSTM": lstm, "GRU": gru, "RNN": rnn}
 
@@ -310,7 +313,7 @@ def run_graph(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
 def compile_graph(graph: Graph) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
     """Prepare a specialised graph for many runs in float64.
 
-    Recurrent nodes run by the functions of this module, all others by the operators of `onnx.reference`, on float64 arrays.
+    Recurrent nodes run by the functions of this module, all others by the operators of `onnx.reference`.
 
     Raises
     ------
@@ -348,7 +351,7 @@ def _operator(node: Node, opset: int) -> Operator:
 
 
 def _flattened_softmax(node: Node, opset: int) -> Operator:
-    """Before version 13 softmax spans all axes from `axis` (default 1) on; onnx.reference knows the new meaning only."""
+    """Before version 13 softmax spans all axes from `axis` (default 1) on; onnx.reference only knows the newer text."""
     last = _onnx_operator(Node(node.op, node.inputs, node.outputs, {"axis": -1}, name=node.name), opset)
 
     def run(inputs: list[Any]) -> tuple[Array, ...]:

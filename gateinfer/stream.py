@@ -93,7 +93,7 @@ class Stream:
         self.outputs: dict[str, np.ndarray] = {}
         self.step = self._step_unbound
         self._states = {state.input: state for state in states}
-        self._pairs = tuple((state.output, state.input) for state in states)
+        self._pairs = tuple((state.input, state.output) for state in states)
         self._constants = {name: as_feed(model.port(name), v, "constant") for name, v in constants.items()}
         self._frame_ports = [p for p in model.inputs if p.name not in self._states and p.name not in self._constants]
         self._result_names = [p.name for p in model.outputs if p.name not in {s.output for s in states}]
@@ -247,15 +247,16 @@ class Stream:
         known = {n: a.shape for n, a in (self._initial | self._arrays).items()}
         dims = bind_shapes(self.model.graph, shapes | known | {n: v.shape for n, v in values.items()})
         ports = {n: self._state_port(n) for n in self._states if n not in known}
-        open_shapes = {n: resolve(port, dims) for n, port in ports.items()}
         extents = sorted({d for shape in shapes.values() for d in shape if d > 1})
-        for guess in [1, *extents]:
-            yield known | {n: _filled(ports[n], shape, guess) for n, shape in open_shapes.items()}
-            if all(shape is not None and None not in shape for shape in open_shapes.values()):
-                return
+        first = known | {n: _filled(port, dims, 1) for n, port in ports.items()}
+        yield first
+        for guess in extents:
+            other = known | {n: _filled(port, dims, guess) for n, port in ports.items()}
+            if other != first:
+                yield other
 
     def _check_carry(self, plan: Plan) -> None:
-        for output, source in self._pairs:
+        for source, output in self._pairs:
             got, wanted = plan.lowered.outputs[output][2], plan.lowered.inputs[source][2]
             if got != wanted:
                 raise StateMismatch(f"state {source!r} has shape {wanted}, but {output!r} gives {got}")
@@ -340,10 +341,11 @@ class Stream:
         return f"<gateinfer.Stream {shapes}, states {', '.join(self._states) or 'none'}>"
 
 
-def _filled(port: Port, shape: tuple[int | None, ...] | None, guess: int) -> tuple[int, ...]:
-    if shape is None:
+def _filled(port: Port, dims: Mapping[str, int], guess: int) -> tuple[int, ...]:
+    """The port's shape with named extents from `dims` and all that is still open set to `guess`."""
+    if port.shape is None:
         raise StateMismatch(f"not even the rank of state {port.name!r} is known; pass shapes={{{port.name!r}: ...}}")
-    return tuple(guess if d is None else d for d in shape)
+    return tuple(d if isinstance(d, int) else dims.get(d, guess) if d else guess for d in port.shape)
 
 
 def check_streamable(model: Model, states: tuple[State, ...]) -> None:

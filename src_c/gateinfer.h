@@ -183,7 +183,7 @@ GI_API int gi_build_cell_pack(gi_builder *b, const gi_cell *cell, int packed, co
                               const gi_view *B, const gi_view *P, gi_error *err);
 /* One direction of a layer over T steps. Innermost strides are 1. Absent: lens, h0, c0, and any of y, hn, cn.
  * Rows whose lens[n] < T: y is 0 past the length, hn and cn are taken at the length (0 for length 0), reverse starts there.
- * With T = 0, hn = h0 and cn = c0. */
+ * With T = 0 every row has length 0. */
 typedef struct gi_recurrent {
     gi_cell cell;
     int32_t reverse;

@@ -1,7 +1,7 @@
-"""Random single-node ONNX models over the whole attribute matrix of LSTM, GRU and RNN, with feeds. Deterministic by seed.
+"""Random single-node ONNX models over the whole attribute matrix of LSTM, GRU and RNN, with feeds, by seed.
 
-The cells are kept non-expansive (row sums of R and gate values near or below one), so that rounding errors add up over the
-steps instead of being amplified: that is what `tolerance.recurrent` assumes.
+The cells are kept non-expansive (norm of R and gate values near or below one), so that rounding errors add up over
+the steps instead of being amplified: that is what `tolerance.recurrent` assumes.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Case:
     model: onnx.ModelProto = field(repr=False)
 
     def __str__(self) -> str:
-        fed = ",".join(self.feeds)
-        return f"{self.seed}: {self.kind} opset {self.opset} {self.sizes} {self.attrs} fed {fed} -> {','.join(self.outputs)}"
+        ports = f"{','.join(self.feeds)} -> {','.join(self.outputs)}"
+        return f"{self.seed}: {self.kind} opset {self.opset} {self.sizes} {self.attrs} {ports}"
 
 
 def make_case(seed: int, *, portable: bool = False) -> Case:
@@ -69,8 +69,8 @@ def make_case(seed: int, *, portable: bool = False) -> Case:
 
     Parameters
     ----------
-    portable : only what onnxruntime takes without abort or deviation: opset >= 7, layout 0, canonical activation names, every
-        alpha and beta spelled out, T and N at least 1, constant weights.
+    portable : only what onnxruntime takes without abort or deviation: opset >= 7, layout 0, canonical activation
+        names, every alpha and beta spelled out, T and N at least 1, constant weights.
     """
     rng = np.random.default_rng([seed, portable])
     kind = str(rng.choice(list(GATES)))
@@ -173,7 +173,7 @@ def _any_case(rng: np.random.Generator, name: str) -> str:
 
 
 def _arrays(rng: np.random.Generator, kind: str, attrs: dict[str, Any], sizes: dict[str, int]) -> dict[str, np.ndarray]:
-    T, N, I, H, D = (sizes[k] for k in "TNIHD")
+    T, N, width, H, D = (sizes[k] for k in "TNIHD")
     GH = GATES[kind] * H
     # Exotic activations do not saturate: smaller weights keep gates below one.
     gain = 0.3 if "activations" in attrs else float(rng.choice((0.5, 1.0, 2.0)))
@@ -182,8 +182,8 @@ def _arrays(rng: np.random.Generator, kind: str, attrs: dict[str, Any], sizes: d
         return (rng.standard_normal(shape) * scale).astype(np.float32)
 
     arrays = {
-        "X": normal(T, N, I),
-        "W": normal(D, GH, I, scale=gain / np.sqrt(I)),
+        "X": normal(T, N, width),
+        "W": normal(D, GH, width, scale=gain / np.sqrt(width)),
         "R": normal(D, GH, H, scale=min(gain, 0.7) / np.sqrt(H)),
         "B": normal(D, 2 * GH, scale=0.2),
         "sequence_lens": _lengths(rng, T, N),

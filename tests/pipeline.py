@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
 from gateinfer._core import Runner
 from gateinfer.graph.fold import specialize
 from gateinfer.loaders.onnx import load_onnx
 from gateinfer.lower import Lowered, lower
-from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 Arrays = dict[str, np.ndarray]
 
@@ -24,7 +25,7 @@ def make_model(
     opset: int,
     dtype: type | None = None,
 ) -> onnx.ModelProto:
-    """A model with inputs like `feeds` and outputs of unknown shape and of `dtype`, or of the dtypes the reference gives."""
+    """A model with inputs like `feeds`, and outputs of unknown shape and of `dtype` (if None: the reference's)."""
     inputs = [_port(name, array, array.shape) for name, array in feeds.items()]
     weights = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
     opsets = [helper.make_opsetid("", opset)]

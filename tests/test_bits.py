@@ -1,4 +1,4 @@
-"""The bits promise: chunking, batch mates, instruction set and memory layout of the feeds do not change a single bit."""
+"""The bits promise: chunks, batch mates, instruction set and memory layout of the feeds do not change a single bit."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _whole(seed: int) -> tuple[grid.Case, gi.Model, Arrays]:
     return case, model, _run(model, case.feeds)
 
 
-# ---- chunks --------------------------------------------------------------------------------------------------------------
+# ---- chunks ---------------------------------------------------------------------------------------------------------
 
 
 def _cuts(case: grid.Case, seed: int) -> Iterator[list[int]]:
@@ -87,7 +87,7 @@ def _streamed(case: grid.Case, model: gi.Model, cuts: list[int]) -> Arrays:
     return {"Y": np.concatenate(parts, axis)} | finals
 
 
-# ---- batch mates ---------------------------------------------------------------------------------------------------------
+# ---- batch mates ----------------------------------------------------------------------------------------------------
 
 
 PER_ROW = ("sequence_lens", "initial_h", "initial_c")
@@ -125,7 +125,7 @@ def _rows(case: grid.Case, name: str, array: np.ndarray, row: int) -> np.ndarray
     return np.take(array, [row], _batch_axis(case, name))
 
 
-# ---- instruction sets ----------------------------------------------------------------------------------------------------
+# ---- instruction sets -----------------------------------------------------------------------------------------------
 
 
 def _require(isa: str) -> None:
@@ -163,7 +163,7 @@ def _named(result: np.ndarray | Arrays) -> Arrays:
     return result if isinstance(result, dict) else {"": result}
 
 
-# ---- memory layout of the feeds --------------------------------------------------------------------------------------------
+# ---- memory layout of the feeds -------------------------------------------------------------------------------------
 
 
 def _layouts(array: np.ndarray) -> dict[str, np.ndarray]:

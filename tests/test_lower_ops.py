@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 import pytest
-from gateinfer.errors import ShapeError, UnsupportedOp
 from onnx import helper, numpy_helper
 from pipeline import Arrays, compile_model, make_model, reference, run_lowered, run_model
 from tolerance import product
+
+from gateinfer.errors import ShapeError, UnsupportedOp
 
 ULP = 2.0**-23
 EXACT = 0.0
@@ -30,7 +31,9 @@ def node(op: str, inputs: str, outputs: str = "Y", **attrs):
     )
 
 
-def check(nodes, feeds: Arrays, constants: Arrays | None = None, *, opset: int = 22, outputs=("Y",), rtol=0.0, atol=0.0):
+def check(
+    nodes, feeds: Arrays, constants: Arrays | None = None, *, opset: int = 22, outputs=("Y",), rtol=0.0, atol=0.0
+):
     """Runs the model natively and compares shapes, dtypes and values of all outputs with the reference."""
     nodes = nodes if isinstance(nodes, list) else [nodes]
     model = make_model(nodes, feeds, constants or {}, outputs, opset)
@@ -88,7 +91,7 @@ def test_unary_of_integers(op, dtype):
     check(node(op, "X"), {"X": np.array([[-3, 0, 4, 2**31 - 1]], dtype)})
 
 
-@pytest.mark.parametrize("op, opset", [("HardSwish", 14), ("Mish", 18), ("Selu", 6), ("Swish", 24)])
+@pytest.mark.parametrize("op, opset", [("Celu", 12), ("HardSwish", 14), ("Mish", 18), ("Selu", 6), ("Swish", 24)])
 def test_composed(op, opset):
     """Three roundings more than the activation's 2 ULP, and values below 5."""
     check(node(op, "X"), {"X": random(3, 17, low=-4, high=4)}, opset=opset, rtol=6 * ULP, atol=10 * ULP)
@@ -203,6 +206,10 @@ def test_cast_like():
     check(node("CastLike", "X L"), {"X": random(5, high=9), "L": integers(1)}, opset=19)
 
 
+def test_is_nan():
+    check(node("IsNaN", "X"), {"X": np.array([1, np.nan, np.inf, -np.nan], np.float32)}, opset=13)
+
+
 def test_mod():
     check(node("Mod", "A B"), {"A": integers(7, -7, 7, -7, 0), "B": integers(3, 3, -3, -3, 5)}, opset=13)
 
@@ -239,6 +246,23 @@ def test_outputs_are_written_in_place():
     assert lowered.program.op_names == ["unary", "unary"]
 
 
+def test_directions_are_written_side_by_side():
+    """[T, D, N, H] to [T, N, D H] behind a bidirectional layer: the layer writes there, nothing is copied."""
+    nodes = [
+        node("GRU", "X W R", "a", hidden_size=2, direction="bidirectional"),
+        node("Transpose", "a", "b", perm=[0, 2, 1, 3]),
+        node("Reshape", "b s", "c"),
+        node("Relu", "c"),
+    ]
+    constants = {"W": random(2, 6, 3), "R": random(2, 6, 2), "s": integers(0, 0, -1)}
+    feeds = {"X": random(5, 4, 3)}
+    model = make_model(nodes, feeds, constants, ["Y"], 14, np.float32)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    lowered = compile_model(model, feeds)
+    assert lowered.program.op_names.count("copy") == 0
+    compare(run_lowered(lowered, feeds)["Y"], session.run(None, feeds)[0].astype(np.float64), 0, 1e-6)
+
+
 def test_outputs_that_are_inputs_constants_or_views():
     nodes = [node("Identity", "X", "same"), node("Transpose", "X", "turned"), node("Identity", "K", "known")]
     check(nodes, {"X": random(3, 4)}, {"K": random(2)}, outputs=("same", "turned", "known"))
@@ -272,7 +296,7 @@ def test_flatten(axis):
 
 @pytest.mark.parametrize(
     "start, end, axis, step",
-    [(0, 2, 0, 1), (1, 2**62, 1, 1), (-2, -1, -1, 1), (-1, -(2**62), 2, -1), (4, 0, -1, -2), (9, 1, 1, -1), (2, 1, 0, 1)],
+    [(0, 2, 0, 1), (1, 2**62, 1, 1), (-2, -1, -1, 1), (-1, -(2**62), 2, -1), (4, 0, -1, -2), (9, 1, 1, -1)],
 )
 def test_slice(start, end, axis, step):
     constants = {"s": integers(start), "e": integers(end), "a": integers(axis), "t": integers(step)}
@@ -353,7 +377,7 @@ def test_expand():
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
-@pytest.mark.parametrize("index", [2, -1, [0], [0, 2], [2, 1, 0], [1, 1], [0, 2, 1], [[0, 1], [2, 0]], [[0, 1], [2, 3]]])
+@pytest.mark.parametrize("index", [2, -1, [0], [0, 2], [2, 1, 0], [1, 1], [0, 2, 1], [[0, 1], [2, 0]], [[0], [1]]])
 @pytest.mark.parametrize("constant", [True, False])
 def test_gather(axis, index, constant):
     index = {"i": np.array(index, np.int64)}
@@ -392,8 +416,8 @@ def test_rank_nine_collapses():
 
 # ---- products --------------------------------------------------------------------------------------------------------
 
-MATMULS = [((3, 5), (5, 7)), ((2, 3, 5), (5, 7)), ((5,), (5, 7)), ((3, 5), (5,)), ((5,), (5,)), ((2, 1, 3, 5), (4, 5, 2)),
-           ((1, 40), (40, 70)), ((3, 0), (0, 2)), ((0, 3), (3, 2))]  # fmt: skip
+MATMULS = [((3, 5), (5, 7)), ((2, 3, 5), (5, 7)), ((5,), (5, 7)), ((3, 5), (5,)), ((5,), (5,)),
+           ((2, 1, 3, 5), (4, 5, 2)), ((1, 40), (40, 70)), ((3, 0), (0, 2)), ((0, 3), (3, 2))]  # fmt: skip
 
 
 @pytest.mark.parametrize("shapes", MATMULS)
@@ -494,7 +518,7 @@ CONV_TRANSPOSES = [
     dict(x=(2, 4, 7), w=(4, 3, 3), group=2, strides=[2], pads=[1, 1], output_padding=[1]),
     dict(x=(1, 2, 6), w=(2, 3, 4), strides=[3], dilations=[2], pads=[4, 0]),
     dict(x=(1, 3, 4, 5), w=(3, 2, 3, 3), strides=[1, 2], pads=[0, 1, 2, 1]),
-    dict(x=(1, 4, 5, 5), w=(4, 1, 3, 3), group=4, dilations=[2, 1], pads=[3, 4, 3, 4]),
+    dict(x=(1, 4, 5, 5), w=(4, 1, 3, 3), group=4, dilations=[2, 1], pads=[5, 3, 2, 1]),
     dict(x=(1, 2, 5, 4), w=(2, 3, 4, 3), strides=[3, 2], auto_pad="SAME_UPPER"),
     dict(x=(1, 2, 5, 4), w=(2, 3, 4, 3), strides=[3, 2], output_shape=[14, 9], auto_pad="SAME_LOWER"),
 ]
@@ -561,6 +585,14 @@ def test_reduce_by_attribute(op):
     check(node(f"Reduce{op}", "X", axes=[1, -1], keepdims=0), {"X": random(3, 4, 5, low=0.5)}, opset=11, rtol=20 * ULP)
 
 
+@pytest.mark.parametrize("axes", [[0], [1, -1]])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_log_sum_exp(axes, keepdims):
+    """Figures up to 90, where exp alone would overflow; the logarithm's argument is within 80 ULP."""
+    reduce, x = node("ReduceLogSumExp", "X a", keepdims=keepdims), random(3, 4, 5, low=-90, high=90)
+    check(reduce, {"X": x}, {"a": integers(*axes)}, opset=18, rtol=2 * ULP, atol=80 * ULP)
+
+
 @pytest.mark.parametrize("op", ["Sum", "Max", "Min", "Prod"])
 def test_reduce_integers(op):
     check(node(f"Reduce{op}", "X", keepdims=0), {"X": np.array([[3, -4], [5, 9]], np.int64)}, opset=18)
@@ -620,6 +652,13 @@ def test_layer_norm(axis, bias):
     parameters = {"s": random(*shape[axis:])} | ({"b": random(*shape[axis:], seed=4)} if bias else {})
     norm = node("LayerNormalization", "X " + " ".join(parameters), axis=axis)
     check(norm, {"X": random(*shape)}, parameters, opset=17, atol=4 * product(60, 2))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8), (1, 3, 4, 5)])
+def test_instance_norm(shape):
+    parameters = {"s": random(3), "b": random(3, seed=1)}
+    norm = node("InstanceNormalization", "X s b")
+    check(norm, {"X": random(*shape)}, parameters, opset=6, atol=4 * product(20, 2))
 
 
 @pytest.mark.parametrize("axis", [-1, 1])

@@ -79,8 +79,7 @@ def test_zero_sizes(model, seq, batch):
     feeds = feed(seq, batch)
     y, hn, cn = model.run(None, feeds)
     assert y.shape == (seq, batch, 2) and hn.shape == cn.shape == (1, batch, 5)
-    if seq == 0:
-        np.testing.assert_array_equal(hn, feeds["h"])
+    assert not hn.any() and not cn.any()  # as in onnxruntime: a row of length 0 has zero final states
 
 
 BAD = {

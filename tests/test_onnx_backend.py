@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 import pytest
+from pipeline import run_model
+
 from gateinfer.errors import UnsupportedOp
 from gateinfer.lower import NATIVE_OPS
-from pipeline import run_model
 
 ULPS = 64
 """The cases' figures are float32 NumPy results of unknown rounding; the longest sums among them have about 60 terms."""
@@ -56,10 +57,11 @@ def cases() -> Mapping[str, list]:
 def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     counts = Tally()
     yield counts
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    reporter.write_line(f"\nONNX node cases: {counts.native} run natively, {len(counts.refused)} refused")
-    if request.config.get_verbosity() > 0:
-        for line in counts.refused:
+    plugins = request.config.pluginmanager
+    reporter, capture = plugins.getplugin("terminalreporter"), plugins.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        reporter.write_line(f"\nONNX node cases: {counts.native} run natively, {len(counts.refused)} refused")
+        for line in counts.refused if request.config.get_verbosity() > 0 else ():
             reporter.write_line(f"  {line}")
 
 

@@ -1,4 +1,4 @@
-"""Random LSTM, GRU and RNN models: engine against float64, and float64 against onnxruntime, so that neither alone is the oracle."""
+"""Random LSTM, GRU and RNN models: engine against float64, float64 against onnxruntime. Neither alone is the oracle."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _seeds(block: int) -> range:
 
 
 def test_the_grid_covers_the_matrix() -> None:
-    """Every value of every attribute occurs with every cell, as do zero sizes and each optional input, present and absent."""
+    """Every value of every attribute occurs with every cell; so do zero sizes and optional inputs, given or omitted."""
     seen: dict[str, set] = collections.defaultdict(set)
     for seed in range(BLOCKS * BLOCK):
         case = grid.make_case(seed)
@@ -56,11 +56,11 @@ def test_the_grid_covers_the_matrix() -> None:
 
 @pytest.mark.parametrize("block", range(PORTABLE_BLOCKS))
 def test_reference_agrees_with_onnxruntime(block: int) -> None:
-    """onnxruntime takes every case of the portable grid: opset >= 7, layout 0, T and N >= 1, canonical activation names.
+    """onnxruntime takes every case of the portable grid.
 
-    What is left out, because onnxruntime 1.31 refuses it or is wrong there: opset 1; layout 1; RNN activations in another
-    letter case; alpha and beta left to their defaults (ThresholdedRelu's alpha is 0 there, the ONNX text says 1; Affine and
-    ScaledTanh multiply by 0); GRU with T = 0 and GRU and LSTM with N = 0, which abort the process.
+    What is left out, because onnxruntime 1.31 refuses it or is wrong there: opset 1; layout 1; RNN activations in
+    another letter case; alpha and beta left to their defaults (ThresholdedRelu's alpha is 0 there, the ONNX text says
+    1; Affine and ScaledTanh multiply by 0); GRU with T = 0 and GRU and LSTM with N = 0, which abort the process.
     """
     ort = pytest.importorskip("onnxruntime")
     options = ort.SessionOptions()

@@ -32,9 +32,9 @@ def _spec(kind: str, **attrs: object) -> Recurrent:
     return parse_recurrent(Node(kind, (), (), attrs))
 
 
-def _arrays(kind: str, T: int = 4, N: int = 3, I: int = 2, H: int = 5, D: int = 1) -> dict[str, np.ndarray]:
+def _arrays(kind: str, T: int = 4, N: int = 3, H: int = 5, D: int = 1) -> dict[str, np.ndarray]:
     G = GATES[kind]
-    shapes = {"X": (T, N, I), "W": (D, G * H, I), "R": (D, G * H, H), "B": (D, 2 * G * H), "initial_h": (D, N, H)}
+    shapes = {"X": (T, N, 2), "W": (D, G * H, 2), "R": (D, G * H, H), "B": (D, 2 * G * H), "initial_h": (D, N, H)}
     if kind == "LSTM":
         shapes |= {"initial_c": (D, N, H), "P": (D, 3 * H)}
     return {name: RNG.normal(size=shape) for name, shape in shapes.items()}
@@ -58,7 +58,7 @@ def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x))
 
 
-# ---- equations in scalars ------------------------------------------------------------------------------------------------
+# ---- equations in scalars -------------------------------------------------------------------------------------------
 
 
 def test_lstm_equations() -> None:
@@ -140,7 +140,7 @@ def test_nan_stays_visible(name: str, clip: float) -> None:
     assert np.isnan(Y).all() and np.isnan(Y_h).all()
 
 
-# ---- directions, lengths, layout -----------------------------------------------------------------------------------------
+# ---- directions, lengths, layout ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", CELLS)
@@ -197,7 +197,7 @@ def test_rows_of_length_zero(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["LSTM", "RNN"])
 def test_no_steps(kind: str) -> None:
-    """T = 0: Y_h is zero, as in onnxruntime. Its GRU aborts the process here and its LSTM never writes Y_c: neither is asked."""
+    """T = 0: Y_h is zero, as in onnxruntime, which is not asked for GRU (it aborts) and Y_c (it never writes it)."""
     ort = pytest.importorskip("onnxruntime")
     arrays = {n: a.astype(np.float32) for n, a in _arrays(kind, T=0, D=2).items()}
     Y, Y_h, *_ = CELLS[kind](**arrays, spec=_spec(kind, direction="bidirectional"))
@@ -252,7 +252,7 @@ def test_feeds_are_not_written_to() -> None:
         np.testing.assert_array_equal(arrays[name], array)
 
 
-# ---- graphs --------------------------------------------------------------------------------------------------------------
+# ---- graphs ---------------------------------------------------------------------------------------------------------
 
 
 def _graph(nodes: list[onnx.NodeProto], opset: int, feeds: dict[str, np.ndarray], **weights: np.ndarray) -> Graph:
@@ -273,8 +273,8 @@ def _run(nodes: list[onnx.NodeProto], opset: int, x: np.ndarray, **weights: np.n
 def test_graph_computes_in_float64() -> None:
     """1 + 2^-40 survives a Cast to float32 and a float32 constant: neither may narrow the oracle."""
     nodes = [
-        helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT),
-        helper.make_node("Add", ["y", "one"], ["z"]),
+        helper.make_node("Add", ["x", "one"], ["y"]),
+        helper.make_node("Cast", ["y"], ["z"], to=TensorProto.FLOAT),
     ]
     x = np.array([2.0**-40])
     result = _run(nodes, 14, x.astype(np.float32), one=np.ones(1, np.float32))
@@ -323,13 +323,13 @@ def test_peer_figures(peer_case: PeerCase) -> None:
         peer_case.check(run())
 
 
-# ---- real models ---------------------------------------------------------------------------------------------------------
+# ---- real models ----------------------------------------------------------------------------------------------------
 
 FRAMES = 15
 
 
 def test_real_models(zoo_case: ZooCase) -> None:
-    """The first frames or calls, with the state handed back. The figures are float32: the zoo's own tolerance applies."""
+    """The first frames or calls, with the state handed back. The figures are float32: the zoo's tolerance applies."""
     steps = zip(range(FRAMES), exact_steps(zoo_case), zoo_case.calls(), strict=False)
     for step, results, (_, expected) in steps:
         for name, figures in expected.items():

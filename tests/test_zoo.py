@@ -16,8 +16,8 @@ STEPS_BY_RUN = 10
 def _check(case: ZooCase, step: int, got: Arrays, expected: Arrays) -> None:
     """Within tolerance of the figures, or no further from float64 than the figures themselves plus the tolerance.
 
-    The second reading is for figures that are not exact enough to be met: in plc-nsnet2, cos and sin of a phase are divided
-    by a length near zero, which magnifies float32 rounding, onnxruntime's included, beyond the tolerance.
+    The second reading is for figures that are not exact enough to be met: in plc-nsnet2, cos and sin of a phase are
+    divided by a length near zero, which magnifies float32 rounding, onnxruntime's included, beyond the tolerance.
     """
     for name, figures in expected.items():
         allowed = 1e-4 + 1e-3 * np.abs(figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -13,7 +14,7 @@ from gateinfer.graph.ir import Graph, Node, subgraphs
 
 MAX_DEPTH: Final = 64
 """Sub-graphs inside sub-graphs."""
-MAX_NODES: Final = 200_000
+MAX_NODES: Final = 100_000
 """Nodes of one model with all its sub-graphs, before and after inlining."""
 
 _NAMES_SHOWN: Final = 8
@@ -52,7 +53,7 @@ def check_graph(graph: Graph) -> None:
     _check(graph)
     names = [p.name for p in graph.outputs]
     if len(set(names)) < len(names):
-        raise ModelError(f"the graph lists an output twice: {', '.join(_repeated(names))}")
+        raise ModelError(f"the graph lists an output twice: {_quoted(_repeated(names))}")
     missing = captures(graph)
     if missing:
         raise ModelError(_undefined(graph, missing))
@@ -64,21 +65,20 @@ def _check(graph: Graph) -> None:
             _check(inner)
     names = list(definitions(graph))
     if len(set(names)) < len(names):
-        raise ModelError(f"values defined more than once: {_listed(_repeated(names))}")
+        raise ModelError(f"values defined more than once: {_quoted(_repeated(names))}")
     graph.nodes = _sorted(graph.nodes)
 
 
 def _repeated(names: Iterable[str]) -> list[str]:
-    seen: set[str] = set()
-    return sorted({n for n in names if n in seen or seen.add(n)})
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _undefined(graph: Graph, missing: set[str]) -> str:
     for node in graph.nodes:
         unknown = uses(node) & missing
         if unknown:
-            return f"{node.label()} uses {_listed(sorted(unknown))}, which nothing defines"
-    return f"graph outputs that nothing defines: {_listed(sorted(missing))}"
+            return f"{node.label()} uses {_quoted(unknown)}, which nothing defines"
+    return f"graph outputs that nothing defines: {_quoted(missing)}"
 
 
 def _sorted(nodes: list[Node]) -> list[Node]:
@@ -114,6 +114,10 @@ def _cycle(nodes: list[Node], needs: list[set[int]], waiting: list[int]) -> str:
             loop = path[path.index(previous) :]
             return _listed([nodes[i].label() for i in reversed(loop)])
         path.append(previous)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return _listed([f'"{name}"' for name in sorted(names)])
 
 
 def _listed(names: list[str]) -> str:

@@ -90,7 +90,7 @@ class Rewriter:
             if failure is not None:
                 raise failure
             self._fold(dataclasses.replace(node, inputs=inputs), scope, nodes)
-        except _BudgetExceeded:
+        except BudgetExceeded:
             raise
         except GateInferError as error:
             if not self.static:
@@ -141,7 +141,7 @@ class Rewriter:
         try:
             types = infer(node, [self.types.get(n) for n in node.inputs], known, self.opset)
             results = self._evaluate(node, types, known)
-        except _BudgetExceeded:
+        except BudgetExceeded:
             raise
         except GateInferError:
             results = None
@@ -197,7 +197,7 @@ class Rewriter:
     def _spend(self, node: Node, elements: int) -> None:
         self._folded += elements
         if elements > MAX_FOLDED or self._folded > MAX_FOLDED_TOTAL:
-            raise _BudgetExceeded(
+            raise BudgetExceeded(
                 f"{node.label()}: folding it takes {elements} elements, which exceeds the budget of {MAX_FOLDED} "
                 f"for one value or of {MAX_FOLDED_TOTAL} for the model"
             )
@@ -269,7 +269,7 @@ class Rewriter:
         return [_renamed(node, renamed) for node in nodes + identities] if renamed else nodes + identities
 
 
-class _BudgetExceeded(ModelError):
+class BudgetExceeded(ModelError):
     """Folding went past its limits: never a reason to try on."""
 
 

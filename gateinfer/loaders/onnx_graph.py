@@ -58,6 +58,9 @@ class GraphReader:
             opset=self._opset,
             name=checked_name(proto.name),
         )
+        self._nodes_left -= len(proto.node)
+        if self._nodes_left < 0:
+            raise ModelError(f"the model has more than {MAX_NODES} nodes")
         for node in proto.node:
             self._add_node(graph, node, depth)
         return graph
@@ -72,9 +75,6 @@ class GraphReader:
         return constants
 
     def _add_node(self, graph: Graph, proto: Any, depth: int) -> None:
-        self._nodes_left -= 1
-        if self._nodes_left < 0:
-            raise ModelError(f"the model has more than {MAX_NODES} nodes")
         node = Node(
             op=checked_name(proto.op_type),
             inputs=_trimmed(proto.input),

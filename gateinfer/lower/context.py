@@ -153,8 +153,8 @@ class Lowering:
     def out(self, node: Node, index: int = 0, *, reads: Sequence[str] | None = None) -> Tensor:
         """A window to write output `index` of `node` to, already defined under its name.
 
-        No op may write to a tensor it reads, so the home of the value is passed over when a value of `reads` lives in the
-        same tensor (default: the inputs of `node`). Whoever gave the value that home copies it there.
+        No op may write to a tensor it reads, so the home of the value is passed over when a value of `reads` lives in
+        the same tensor (None: the inputs of `node`). Whoever gave the value that home copies it there.
         """
         name = node.output(index)
         home = self.homes.get(name)

@@ -82,7 +82,7 @@ def _spread(ctx: Lowering, x: Tensor, strides: tuple[int, ...]) -> Tensor:
 
 
 def _turned(weights: np.ndarray, groups: int) -> np.ndarray:
-    """weights [C, M / groups, ..] -> [M, C / groups, ..] with every spatial axis reversed."""
+    """Weights [C, M / groups, ..] -> [M, C / groups, ..] with every spatial axis reversed."""
     channels, out_channels, *kernel = weights.shape
     split = weights.reshape(groups, channels // groups, out_channels, *kernel).swapaxes(1, 2)
     turned = np.flip(split, tuple(range(3, split.ndim)))
@@ -98,7 +98,7 @@ def _check(weights: np.ndarray, channels: int, groups: int) -> None:
 
 
 def _pack(weights: np.ndarray, bias: np.ndarray | None, groups: int) -> np.ndarray:
-    """weights [M, C / groups, ..], bias [M] -> per group the panels of K = C / groups * window to M / groups."""
+    """Weights [M, C / groups, ..], bias [M] -> per group the panels of K = C / groups * window to M / groups."""
     out_channels = weights.shape[0]
     rows = weights.reshape(groups, out_channels // groups, -1)
     biases = [None] * groups if bias is None else np.ascontiguousarray(bias).reshape(groups, -1)

@@ -181,9 +181,26 @@ def lower_selu(ctx: Lowering, node: Node) -> None:
     ctx.unary("affine", ctx.unary("elu", ctx.value(node.input(0)), alpha), gamma, 0.0, out=ctx.out(node))
 
 
+@lowers("Celu", attrs=("alpha",))
+def lower_celu(ctx: Lowering, node: Node) -> None:
+    """max(x, 0) + min(alpha (exp(x / alpha) - 1), 0), the second term as an Elu of min(x / alpha, 0)."""
+    x, alpha = ctx.value(node.input(0)), node.attrs.get("alpha", 1.0)
+    if alpha <= 0:
+        raise UnsupportedOp(f"attribute 'alpha' = {alpha} is not implemented; it must be positive")
+    below = ctx.unary("elu", ctx.unary("clip", ctx.unary("affine", x, 1 / alpha, 0.0), -inf, 0.0), 1.0)
+    ctx.binary("add", ctx.unary("relu", x), ctx.unary("affine", below, alpha, 0.0), out=ctx.out(node))
+
+
+@lowers("IsNaN")
+def lower_is_nan(ctx: Lowering, node: Node) -> None:
+    x = ctx.value(node.input(0))
+    itself = ctx.binary("equal", x, x, dtype=BOOL)
+    ctx.binary("xor", itself, ctx.scalar(True, BOOL), out=ctx.out(node))
+
+
 @lowers("Gelu", attrs=("approximate",))
 def lower_gelu(ctx: Lowering, node: Node) -> None:
-    """x / 2 (1 + erf(x / sqrt 2)), or with tanh(sqrt(2 / pi) (x + 0.044715 x^3)) in place of erf."""
+    """X / 2 (1 + erf(x / sqrt 2)), or with tanh(sqrt(2 / pi) (x + 0.044715 x^3)) in place of erf."""
     x = ctx.value(node.input(0))
     if node.attrs.get("approximate", "none") == "none":
         bell = ctx.unary("erf", ctx.unary("affine", x, 1 / sqrt(2), 0.0))
@@ -215,5 +232,3 @@ def _bound(ctx: Lowering, node: Node, index: int, key: str) -> float | Tensor | 
     if known is None or known.dtype != FLOAT:
         return ctx.reshaped(ctx.value(name), ())
     return float(known.reshape(()))
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from gateinfer.lower.elementwise import FLOAT
 from gateinfer.lower.registry import lowers
 from gateinfer.lower.tensor import Tensor
 
+if TYPE_CHECKING:
+    from gateinfer._core import View
+
 
 @lowers("BatchNormalization", attrs=("epsilon", "momentum", "training_mode", "is_test", "spatial"))
 def lower_batch_norm(ctx: Lowering, node: Node) -> None:
-    """scale (x - mean) / sqrt(var + epsilon) + bias; known parameters become one factor and one addend."""
+    """Scale (x - mean) / sqrt(var + epsilon) + bias; known parameters become one factor and one addend."""
     _refuse_training(ctx, node)
     x, out = ctx.value(node.input(0)), ctx.out(node)
     if x.dtype != FLOAT:
@@ -62,7 +66,7 @@ def lower_layer_norm(ctx: Lowering, node: Node) -> None:
     scale, bias = (_parameter(ctx, node.input(index), normalised) for index in (1, 2))
     rows = (prod(x.shape[:axis]), prod(normalised))
     target, source = out.reshape(rows) or ctx.new(out.dtype, rows), ctx.reshaped(x, rows)
-    ctx.builder.layer_norm(target.view, source.view, scale and scale.view, bias and bias.view, epsilon)
+    ctx.builder.layer_norm(target.view, source.view, _view(scale), _view(bias), epsilon)
     if target.id != out.id:
         ctx.copy(out, ctx.reshaped(target, out.shape))
     _statistics(ctx, node, source, epsilon)
@@ -84,6 +88,22 @@ def _statistics(ctx: Lowering, node: Node, rows: Tensor, epsilon: float) -> None
         deviation = ctx.unary("sqrt", ctx.unary("affine", variance, 1.0, epsilon))
         inverse = ctx.unary("reciprocal", deviation)
         ctx.define(node.output(2), ctx.reshaped(inverse, ctx.shape(node.output(2))))
+
+
+@lowers("InstanceNormalization", attrs=("epsilon",))
+def lower_instance_norm(ctx: Lowering, node: Node) -> None:
+    """Each channel of each item over its own positions, then scale [C] and bias [C]."""
+    x, out = ctx.value(node.input(0)), ctx.out(node)
+    channels = (x.shape[1], *(1,) * (x.rank - 2))
+    scale, bias = (ctx.reshaped(ctx.value(node.input(index)), channels) for index in (1, 2))
+    rows = (x.shape[0] * x.shape[1], prod(x.shape[2:]))
+    normal = ctx.new(x.dtype, rows)
+    ctx.builder.layer_norm(normal.view, ctx.reshaped(x, rows).view, None, None, node.attrs.get("epsilon", 1e-5))
+    ctx.binary("add", ctx.binary("mul", ctx.reshaped(normal, x.shape), scale), bias, out=out)
+
+
+def _view(tensor: Tensor | None) -> View | None:
+    return None if tensor is None else tensor.view
 
 
 def _parameter(ctx: Lowering, name: str, shape: tuple[int, ...]) -> Tensor | None:

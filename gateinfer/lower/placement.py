@@ -13,6 +13,7 @@ from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering
 from gateinfer.lower.tensor import Tensor
 
+RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 
 
@@ -23,10 +24,32 @@ def place(ctx: Lowering) -> None:
             continue
         if node.op == "Concat":
             _place_concat(ctx, node)
-        elif node.output(0) in ctx.homes:
+            continue
+        if node.op == "Reshape" and _joins_directions(ctx, node):
+            ctx.homes.setdefault(node.output(0), ctx.new(ctx.dtype(node.output(0)), ctx.shape(node.output(0))))
+        if node.output(0) in ctx.homes:
             home = _before(ctx, node, ctx.homes[node.output(0)])
             if home is not None:
                 _settle(ctx, node.input(0), home)
+
+
+def _joins_directions(ctx: Lowering, node: Node) -> bool:
+    """True for the Reshape that exporters put behind a bidirectional layer to turn [T, D, N, H] into [T, N, D H].
+
+    With the directions interleaved that is no window on Y, but the layer can write Y as a window on the result.
+    """
+    transpose = ctx.producers.get(node.input(0))
+    if transpose is None or transpose.op != "Transpose" or ctx.sole_user(node.input(0)) is not node:
+        return False
+    layer = ctx.producers.get(transpose.input(0))
+    if layer is None or layer.op not in RECURRENT or ctx.sole_user(transpose.input(0)) is not transpose:
+        return False
+    y = Tensor.dense(-1, ctx.dtype(layer.output(0)), ctx.shape(layer.output(0)))
+    return _transposed(y, transpose).reshape(ctx.shape(node.output(0))) is None
+
+
+def _transposed(x: Tensor, node: Node) -> Tensor:
+    return x.transpose(node.attrs.get("perm", range(x.rank)[::-1]))
 
 
 def _before(ctx: Lowering, node: Node, home: Tensor) -> Tensor | None:

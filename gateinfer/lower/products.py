@@ -34,22 +34,21 @@ def lower_matmul(ctx: Lowering, node: Node) -> None:
 
 @lowers("Gemm", attrs=("alpha", "beta", "transA", "transB", "broadcast"))
 def lower_gemm(ctx: Lowering, node: Node) -> None:
-    """alpha A' B' + beta C; alpha, beta and a row-shaped C go into the packed weights when they can."""
+    """Alpha A' B' + beta C; alpha, beta and a row-shaped C go into the packed weights when they can."""
     lhs, out = ctx.value(node.input(0)), ctx.out(node)
     _need_float(lhs)
     if node.attrs.get("transA", 0):
         lhs = lhs.transpose((1, 0))
     weights, addend = ctx.const(node.input(1)), ctx.const(node.input(2))
-    row = addend if addend is not None and _is_row(addend) else None
+    is_packed = weights is not None and lhs.size > 0
+    row = addend if is_packed and addend is not None and _is_row(addend) else None
     rest = node.input(2) if row is None else ""
     alpha, beta = float(node.attrs.get("alpha", 1.0)), float(node.attrs.get("beta", 1.0))
     target = ctx.new(out.dtype, out.shape) if rest and beta else out
-    if weights is None or lhs.size == 0:
-        _gemm_at_run_time(ctx, node, lhs, target, alpha)
-        rest = node.input(2)
+    if is_packed and weights is not None:
+        _dense(ctx, target, lhs, _packed_gemm(ctx, node, weights, row, (alpha, beta)))
     else:
-        packed = _packed_gemm(ctx, node, weights, row, (alpha, beta))
-        _dense(ctx, target, lhs, packed)
+        _gemm_at_run_time(ctx, node, lhs, target, alpha)
     if rest and beta:
         ctx.binary("add", target, _scaled(ctx, ctx.value(rest), beta), out=out)
 
@@ -62,7 +61,8 @@ def _packed_gemm(
 
     def make() -> np.ndarray:
         w = weights.T if transposed else weights
-        return pack_dense(_times(w, alpha), _times(_row(row, w.shape[1]), beta))
+        bias = _row(row, w.shape[1])
+        return pack_dense(_times(w, alpha), None if bias is None else _times(bias, beta))
 
     names = (node.input(1), node.input(2) if row is not None else "")
     return ctx.packed("gemm", names, (weights, row), (transposed, alpha, beta), make)
@@ -76,7 +76,7 @@ def _gemm_at_run_time(ctx: Lowering, node: Node, lhs: Tensor, out: Tensor, alpha
 
 
 def _multiply(ctx: Lowering, lhs: Tensor, rhs: Tensor, out: Tensor) -> None:
-    """out = lhs rhs with NumPy's rules for rank 1 and for leading axes."""
+    """Out = lhs rhs with NumPy's rules for rank 1 and for leading axes."""
     if lhs.rank == 1:
         lhs, out = lhs.unsqueeze(0), out.unsqueeze(out.rank - (rhs.rank > 1))
     if rhs.rank == 1:
@@ -91,7 +91,7 @@ def _multiply(ctx: Lowering, lhs: Tensor, rhs: Tensor, out: Tensor) -> None:
 
 
 def _dense(ctx: Lowering, out: Tensor, lhs: Tensor, packed: int) -> None:
-    """out [.., N] = lhs [.., K] W + bias; leading axes become one when strides allow."""
+    """Out [.., N] = lhs [.., K] W + bias; leading axes become one when strides allow."""
     rows = out.size // out.shape[-1]
     flat_out, flat_lhs = out.reshape((rows, out.shape[-1])), lhs.reshape((rows, lhs.shape[-1]))
     if flat_out is not None and flat_lhs is not None:
@@ -123,9 +123,9 @@ def _row(addend: np.ndarray | None, columns: int) -> np.ndarray | None:
     return None if addend is None else np.ascontiguousarray(np.broadcast_to(addend.ravel(), (columns,)))
 
 
-def _times(array: np.ndarray | None, factor: float) -> np.ndarray | None:
-    """array * factor rounded once."""
-    if array is None or factor == 1.0:
+def _times(array: np.ndarray, factor: float) -> np.ndarray:
+    """The product with `factor`, rounded once."""
+    if factor == 1.0:
         return array
     return (array.astype(np.float64) * factor).astype(np.float32)
 

@@ -7,6 +7,7 @@ from math import inf, nan
 from gateinfer.errors import UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering
+from gateinfer.lower.elementwise import FLOAT
 from gateinfer.lower.registry import lowers
 from gateinfer.lower.tensor import Tensor
 from gateinfer.lower.views import integers
@@ -22,8 +23,7 @@ EMPTY = {"sum": 0.0, "mean": nan, "max": -inf, "min": inf, "prod": 1.0, "l2": 0.
 
 @lowers(*FUNCTIONS, attrs=("axes", "keepdims", "noop_with_empty_axes"))
 def lower_reduce(ctx: Lowering, node: Node) -> None:
-    x, out = ctx.value(node.input(0)), ctx.out(node)
-    x = _before(ctx, node.op, x)
+    x, out = _before(ctx, node.op, ctx.value(node.input(0))), ctx.out(node)
     target = ctx.new(out.dtype, out.shape) if node.op == "ReduceLogSum" else out
     axes = _axes(ctx, node, x.rank)
     if axes:
@@ -34,6 +34,25 @@ def lower_reduce(ctx: Lowering, node: Node) -> None:
         ctx.copy(target, x)
     if node.op == "ReduceLogSum":
         ctx.unary("log", target, out=out)
+
+
+@lowers("ReduceLogSumExp", attrs=("axes", "keepdims", "noop_with_empty_axes"))
+def lower_log_sum_exp(ctx: Lowering, node: Node) -> None:
+    """M + log(sum(exp(x - m))) with m the maximum, so that exp does not overflow."""
+    x, out, axes = ctx.value(node.input(0)), ctx.out(node), _axes(ctx, node, len(ctx.shape(node.input(0))))
+    if x.dtype != FLOAT:
+        raise UnsupportedOp(f"works on {x.dtype}; ReduceLogSumExp runs on float32: cast the input")
+    if x.size == 0:
+        ctx.fill(out, -inf)
+        return
+    if not axes:
+        ctx.copy(out, x)
+        return
+    kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
+    top, total = ctx.new(x.dtype, kept), ctx.new(x.dtype, kept)
+    _reduce(ctx, "max", top, x, axes)
+    _reduce(ctx, "sum", total, ctx.unary("exp", ctx.binary("sub", x, top)), axes)
+    ctx.binary("add", ctx.reshaped(top, out.shape), ctx.reshaped(ctx.unary("log", total), out.shape), out=out)
 
 
 def _before(ctx: Lowering, op: str, x: Tensor) -> Tensor:

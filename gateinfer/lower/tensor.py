@@ -108,9 +108,7 @@ class Tensor:
 
     def transpose(self, perm: Sequence[int]) -> Tensor:
         """Axis i of the result is axis perm[i] of this window."""
-        return replace(
-            self, shape=tuple(self.shape[p] for p in perm), strides=tuple(self.strides[p] for p in perm)
-        )
+        return replace(self, shape=tuple(self.shape[p] for p in perm), strides=tuple(self.strides[p] for p in perm))
 
     def move_last(self, axes: Iterable[int]) -> Tensor:
         """Moves `axes` behind all others; both groups keep their order."""

@@ -133,7 +133,9 @@ def lower_scatter(ctx: Lowering, node: Node) -> None:
         raise UnsupportedOp(f"attribute 'reduction' = {node.attrs['reduction']!r} is not implemented; only 'none' is")
     x, updates, out = ctx.value(node.input(0)), ctx.value(node.input(2)), ctx.out(node)
     index = ctx.need_const(node, 1, "indices")
-    depth = index.shape[-1] if index is not None else 0
+    if index is None:
+        raise UnsupportedOp("has no 'indices'")
+    depth = index.shape[-1]
     places, rest = x.shape[:depth], x.shape[depth:]
     wrapped = [_checked_index(index[..., axis], extent).ravel() for axis, extent in enumerate(places)]
     blocks = list(runs(np.ravel_multi_index(tuple(wrapped), places).tolist())) if depth else [(0, 0, 1, 1)]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gateinfer.errors import UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.lower.elementwise import FLOAT
 from gateinfer.lower.tensor import Shape, Tensor
+
+if TYPE_CHECKING:
+    from gateinfer._core import Window
 
 WINDOW_ATTRS = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
 
@@ -21,12 +25,12 @@ class Sliding:
     dilation: Shape
     pads: tuple[tuple[int, int], ...]
 
-    def core(self) -> tuple[tuple[int, int], ...]:
+    def core(self) -> Window:
         """The tuple the builder takes; one spatial axis is the second of two."""
         if len(self.kernel) == 1:
             return (1, self.kernel[0]), (1, self.stride[0]), (1, self.dilation[0]), (0, self.pads[0][0])
-        begin = tuple(b for b, _ in self.pads)
-        return self.kernel, self.stride, self.dilation, begin  # type: ignore[return-value]
+        (top, _), (left, _) = self.pads
+        return _pair(self.kernel), _pair(self.stride), _pair(self.dilation), (top, left)
 
 
 def sliding(node: Node, x: Tensor, out: Tensor, kernel: Shape) -> Sliding:
@@ -64,6 +68,11 @@ def crop(x: Tensor, window: Sliding) -> tuple[Tensor, Sliding]:
 def planar(x: Tensor) -> Tensor:
     """[N, C, L] as [N, C, 1, L]; rank 4 as it is."""
     return x.unsqueeze(2) if x.rank == 3 else x
+
+
+def _pair(values: Shape) -> tuple[int, int]:
+    first, second = values
+    return first, second
 
 
 def _same(extent: int, out: int, kernel: int, stride: int, dilation: int, *, lower: bool) -> tuple[int, int]:

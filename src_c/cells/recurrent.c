@@ -74,7 +74,7 @@ static int run_recurrent(const gi_op *base, const gi_frame *f, gi_error *err) {
     for (int64_t row = 0; row < calls; row++) {
         const gi_layer layer = layer_of(op, f, row, by_program_row);
         if (op->lens.at.tensor < 0) {
-            gi_layer_run(&layer);
+            run_part(layer, op->T);
             continue;
         }
         int64_t stride = by_program_row ? op->lens.at.row_bytes / op->lens.at.size : op->lens.n_stride;

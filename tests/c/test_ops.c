@@ -5,8 +5,12 @@ static const int ROWS[] = {1, 3};
 #define VIEW(i) (&c->at[i].v)
 
 /* ---- copy, fill, where, cast ---- */
-static int build_copy(gi_builder *b, const test_case *c, gi_error *err) { return gi_build_copy(b, VIEW(0), VIEW(1), err); }
-static int build_cast(gi_builder *b, const test_case *c, gi_error *err) { return gi_build_cast(b, VIEW(0), VIEW(1), err); }
+static int build_copy(gi_builder *b, const test_case *c, gi_error *err) {
+    return gi_build_copy(b, VIEW(0), VIEW(1), err);
+}
+static int build_cast(gi_builder *b, const test_case *c, gi_error *err) {
+    return gi_build_cast(b, VIEW(0), VIEW(1), err);
+}
 static int build_fill(gi_builder *b, const test_case *c, gi_error *err) {
     return gi_build_fill(b, VIEW(0), *(const double *)c->settings, err);
 }
@@ -34,7 +38,7 @@ static number expect_cast(const test_case *c, int64_t row, const int64_t *i) {
     switch (c->at[0].dtype) {
     case GI_F32: return (float)x;
     case GI_BOOL: return x != 0;
-    case GI_I32: return c->at[1].dtype == GI_I64 ? (number)(int32_t)(uint32_t)(uint64_t)(int64_t)x : saturate(x, GI_I32);
+    case GI_I32: return c->at[1].dtype == GI_I64 ? (number)(int32_t)(uint32_t)(int64_t)x : saturate(x, GI_I32);
     default: return saturate(x, GI_I64);
     }
 }
@@ -84,6 +88,7 @@ static number bound(number x, number low, number high) { return x < low ? low : 
 static number expect_unary(const test_case *c, int64_t row, const int64_t *i) {
     const map_settings *s = c->settings;
     number x = get(&c->at[1], row, i);
+    int dtype = c->at[1].dtype, is_lowest = (dtype == GI_I32 && x == INT32_MIN) || (dtype == GI_I64 && x == INT64_MIN);
     switch (s->fn) {
     case GI_SIGMOID: return 1 / (1 + expl(-x));
     case GI_TANH: return tanhl(x);
@@ -99,9 +104,8 @@ static number expect_unary(const test_case *c, int64_t row, const int64_t *i) {
     case GI_EXP: return expl(x);
     case GI_LOG: return logl(x);
     case GI_SQRT: return sqrtl(x);
-    case GI_NEG: return c->at[0].dtype == GI_I32 && x == INT32_MIN ? x : c->at[0].dtype == GI_I64 && x == INT64_MIN ? x : -x;
-    case GI_ABS: return x < 0 && !(c->at[0].dtype == GI_I32 && x == INT32_MIN) &&
-                        !(c->at[0].dtype == GI_I64 && x == INT64_MIN) ? -x : x;
+    case GI_NEG: return is_lowest ? x : -x;
+    case GI_ABS: return x < 0 && !is_lowest ? -x : x;
     case GI_ERF: return erfl(x);
     case GI_RECIPROCAL: return 1 / x;
     case GI_CLIP: return bound(x, s->alpha, s->beta);

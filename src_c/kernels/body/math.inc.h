@@ -46,33 +46,43 @@ V_INLINE v_f v_expm1_negative(v_f x) {
     return v_fma(s, p, v_sub(s, v_set1(1.0f)));
 }
 
-/* 1 / (1 + e^-x). The reduction works on x + n ln2 = -r, n = round(-x / ln2). At n = 128, 2^n is inf and the result 0.
- * Max error @SIGMOID@ ULP. */
+/* K / (K + K 2^n e^r) = 1 / (1 + e^-x) with r = -(x + n ln2), n = round(-x / ln2). K e^r = K + r (K + r K q(r)) with the
+ * fit of v_expm1_reduced; K keeps p and the denominator clear of the low end of a binade, where rounding costs most, whenever
+ * the quotient lies near the high end of its own. At n = 128, 2^n is inf and the result 0. Max error @SIGMOID@ ULP. */
+#define V_SIGMOID_K 1.324f
 V_INLINE v_f v_sigmoid(v_f x) {
-    const v_f bias = v_set1(V_POW2_BIAS), one = v_set1(1.0f);
+    const v_f bias = v_set1(V_POW2_BIAS), K = v_set1(V_SIGMOID_K);
     v_f held = v_min(v_set1(40.0f), v_max(v_set1(-89.0f), x));
     v_f m = v_fma(held, v_set1(-V_LOG2E), bias);
     v_f n = v_sub(m, bias);
-    v_f r = v_fma(n, v_set1(-V_LN2_LO), v_fma(n, v_set1(-V_LN2_HI), v_neg(held)));
-    v_f s = v_pow2(m);
-    return v_div(one, v_fma(s, v_expm1_reduced(r), v_add(s, one)));
+    v_f r = v_fma(n, v_set1(V_LN2_LO), v_fma(n, v_set1(V_LN2_HI), held)); /* -r */
+    v_f r2 = v_mul(r, r);
+    v_f low = v_fma(v_set1(-V_SIGMOID_K * 0.166665211f), r, v_set1(V_SIGMOID_K * 0.49999994f));
+    v_f high = v_fma(v_set1(-V_SIGMOID_K * 0.00836870354f), r, v_set1(V_SIGMOID_K * 0.0416682884f));
+    high = v_fma(v_set1(V_SIGMOID_K * 0.00138189446f), r2, high);
+    v_f q = v_fma(high, r2, low);
+    v_f p = v_fma(v_fma(q, r, v_neg(K)), r, K);
+    return v_div(K, v_fma(v_pow2(m), p, K));
 }
 
-/* tanh by its addition theorem: |x| = n ln2 / 2 + r, w = tanh r, 2^n = s: ((s - 1) + (s + 1) w) / ((s + 1) + (s - 1) w),
- * which is w itself for n = 0. w = r + r^3 W(r^2) for |r| <= ln2 / 4. One part of ln2 is enough: where n is large the
- * quotient no longer feels its error. Max error @TANH@ ULP. */
+/* tanh by its addition theorem: |x| = n ln2 / 2 + r, w = tanh r, s = 2^n:
+ *     tanh |x| = a / (a + b), a = K ((s + 1) w + (s - 1)), b = K (2 - 2 w), which is w itself for n = 0.
+ * w = r + r^3 W(r^2), fit error 4e-9. n is rounded with a shift so that n >= 1 starts at tanh |x| = 1/4: r lies in [-0.092, 0.256].
+ * K steers rounding as in v_sigmoid. One part of ln2 is enough: where n is large the quotient no longer feels its error.
+ * Max error @TANH@ ULP. */
+#define V_TANH_K 1.125f
 V_INLINE v_f v_tanh(v_f x) {
-    const v_f bias = v_set1(V_POW2_BIAS), one = v_set1(1.0f);
+    const v_f bias = v_set1(V_POW2_BIAS), K = v_set1(V_TANH_K);
     v_f held = v_min(v_set1(10.0f), v_abs(x));
-    v_f m = v_fma(held, v_set1(2.0f * V_LOG2E), bias);
+    v_f m = v_fma(v_sub(held, v_set1(0.0822f)), v_set1(2.0f * V_LOG2E), bias);
     v_f r = v_fma(v_sub(m, bias), v_set1(-0.5f * V_LN2_HI), held);
     v_f r2 = v_mul(r, r);
-    v_f W = v_fma(v_fma(v_set1(-0.0527145304f), r2, v_set1(0.133311406f)), r2, v_set1(-0.333333224f));
+    v_f W = v_fma(v_fma(v_set1(-0.0512233414f), r2, v_set1(0.133226797f)), r2, v_set1(-0.333332151f));
     v_f w = v_fma(v_mul(r, r2), W, r);
     v_f s = v_pow2(m);
-    v_f num = v_fma(v_add(s, one), w, v_sub(s, one));
-    v_f den = v_add(num, v_fma(v_set1(-2.0f), w, v_set1(2.0f)));
-    return v_copysign(v_div(num, den), x);
+    v_f a = v_fma(v_fma(s, K, K), w, v_fma(s, K, v_neg(K)));
+    v_f b = v_fma(v_set1(-2.0f * V_TANH_K), w, v_set1(2.0f * V_TANH_K));
+    return v_copysign(v_div(a, v_add(a, b)), x);
 }
 
 /* log1p(f) + e ln2 for f in [sqrt(1/2) - 1, sqrt(2) - 1]: f - f^2 / 2 + f^3 P(f), P of degree 7, fit error 6e-9. */

@@ -132,7 +132,6 @@ int gi_conv_set_tile(gi_conv_op *op) {
 }
 
 int gi_conv_plan_direct(gi_builder *b, gi_conv_op *op, gi_error *err) {
-    op->plane = gi_builder_scratch(b, plane_floats(op), err);
-    op->sums = gi_builder_scratch(b, gi_size_mul(op->M, tile_pitch(op)), err);
-    return op->plane.tensor < 0 || op->sums.tensor < 0 ? GI_ERR_MEMORY : GI_OK;
+    int status = gi_take_scratch(b, &op->plane, 1, plane_floats(op), err);
+    return status < 0 ? status : gi_take_scratch(b, &op->sums, 1, gi_size_mul(op->M, tile_pitch(op)), err);
 }

@@ -84,7 +84,9 @@ static int run_matmul(const gi_op *self, const gi_frame *frame, gi_error *err) {
 
 static int check_matmul(gi_builder *b, const gi_view *const views[3], gi_error *err) {
     static const char *const names[] = {"matmul out", "matmul lhs", "matmul rhs"};
-    int status = gi_check_views(b, 3, views, names, err), rank = views[0]->rank;
+    int status = gi_check_views(b, 3, views, names, err);
+    if (status < 0) return status;
+    int rank = views[0]->rank;
     for (int i = 0; i < 3 && status == GI_OK; i++) {
         if (views[i]->rank < 2 || views[i]->rank != rank)
             return gi_fail(err, GI_ERR_SHAPE, "%s: rank %d, expected %d, 2 or more", names[i], views[i]->rank, rank);

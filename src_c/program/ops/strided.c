@@ -1,5 +1,6 @@
 /* The strided engine: joint collapsing of axes when a program is built, an odometer when it runs. */
 #include "strided.h"
+#include "../builder.h"
 #include <string.h>
 
 typedef struct axis { int64_t extent, stride[GI_WALK_OPERANDS]; } axis;
@@ -127,6 +128,21 @@ static int run_walk_op(const gi_op *op, const gi_frame *frame, gi_error *err) {
     return gi_walk_rows(&self->walk, frame, self->operand, self, self->run, err);
 }
 
+/* The rows of every operand follow each other as the elements of a run do: all rows are one run. */
+static int is_row_run(const gi_walk *w, const gi_operand *operands) {
+    for (int i = 0; i < w->operands; i++)
+        if (operands[i].row_bytes != w->run * w->step[i]) return 0;
+    return w->outer == 0;
+}
+
+static int run_walk_op_once(const gi_op *op, const gi_frame *frame, gi_error *err) {
+    const gi_walk_op *self = (const gi_walk_op *)op;
+    const gi_walk *w = &self->walk;
+    gi_run run = {.frame = frame, .op = self, .err = err, .step = w->step, .n = w->run * frame->rows};
+    for (int i = 0; i < w->operands; i++) run.at[i] = gi_at(frame, &self->operand[i], 0);
+    return self->run(&run);
+}
+
 void *gi_build_walk(gi_builder *b, size_t size, const char *name, gi_run_fn *run, int operands,
                     const gi_view *const *views, gi_error *err) {
     gi_walk_op *op = gi_builder_op(b, size, run_walk_op, name, err);
@@ -137,6 +153,7 @@ void *gi_build_walk(gi_builder *b, size_t size, const char *name, gi_run_fn *run
         sizes[i] = op->operand[i].size;
     }
     gi_walk_plan(&op->walk, operands, views, sizes);
+    if (is_row_run(&op->walk, op->operand)) op->op.run = run_walk_op_once;
     op->run = run;
     return op;
 }
@@ -145,7 +162,9 @@ int gi_take_scratch(gi_builder *b, gi_operand *scratch, int needed, int64_t elem
     *scratch = (gi_operand){.tensor = -1};
     if (!needed) return GI_OK;
     *scratch = gi_builder_scratch(b, elements, err);
-    return scratch->tensor < 0 ? GI_ERR_MEMORY : GI_OK;
+    if (scratch->tensor >= 0) return GI_OK;
+    b->program->n_ops--;
+    return GI_ERR_MEMORY;
 }
 
 /* ---- moving elements --------------------------------------------------------------------------------------------- */

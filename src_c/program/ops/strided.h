@@ -50,7 +50,8 @@ typedef struct gi_walk_op {
 void *gi_build_walk(gi_builder *b, size_t size, const char *name, gi_run_fn *run, int operands,
                     const gi_view *const *views, gi_error *err);
 
-/* Scratch of `elements` float32 per row for the newest op where `needed`, else an absent operand. */
+/* Scratch of `elements` float32 per row for the newest op where `needed`, else an absent operand. A failure takes the
+ * half-built op back. */
 int gi_take_scratch(gi_builder *b, gi_operand *scratch, int needed, int64_t elements, gi_error *err);
 
 /* ---- checks ---- */

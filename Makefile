@@ -1,0 +1,104 @@
+# `make demo` and `make test` are all the set-up a fresh machine needs: Python >= 3.11, a C compiler, a package index.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+CC ?= cc
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS := $(shell nproc 2>/dev/null || echo 2)
+
+# PYTHON=... overrides the search. Each candidate is asked, because a shim on the path may have nothing behind it.
+FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done
+
+SOURCES := $(wildcard gateinfer/_core.pyx gateinfer/_core.pxd) $(shell find src_c -name '*.[ch]') setup.py
+INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(INSTALLED): pyproject.toml
+	@test -x $(BIN)/python || { p=$$($(FIND_PYTHON)); \
+	  test -n "$$p" || { echo "no Python >= 3.11 with the venv module found; set PYTHON=/path/to/python3" >&2; exit 1; }; \
+	  echo "creating $(VENV) with $$p"; "$$p" -m venv $(VENV); }
+	@echo "installing gateinfer and its tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# pip has just built the extension when the environment is new, so only sources newer than it count.
+$(BUILT): $(SOURCES) | $(INSTALLED)
+	@so=$$(ls gateinfer/_core.*.so 2>/dev/null | head -1); \
+	if [ -z "$$so" ] || [ -n "$$(find $(SOURCES) -newer "$$so")" ]; then \
+	  echo "building gateinfer._core"; $(BIN)/python setup.py --quiet build_ext --inplace --force; fi
+	@touch $@
+
+build: $(BUILT) ## the environment in .venv and the compiled extension
+
+demo: $(BUILT) ## Silero VAD on a speech clip: segments, difference from onnxruntime, time per frame
+	@$(BIN)/python -m gateinfer demo
+
+lint: $(INSTALLED) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Everything CI runs. The whole Python suite comes last, so that its summary is the last thing to read.
+test: $(BUILT) ## everything CI runs: lint, C tests, sanitizers, every instruction set, the whole suite
+	@$(MAKE) lint
+	@$(MAKE) -j$(JOBS) ctest
+	@$(MAKE) asan
+	@$(MAKE) isa
+	$(BIN)/pytest
+
+# Tests that run the compiled engine; the rest need not be repeated per instruction set or sanitizer.
+ENGINE_TESTS = $(filter-out $(addprefix tests/test_,architecture.py cli.py packaging.py reference.py),$(wildcard tests/test_*.py))
+
+isa: $(BUILT) ## the engine's tests with the instruction set held down
+	GATEINFER_ISA=scalar $(BIN)/pytest -m "not slow" $(ENGINE_TESTS)
+	GATEINFER_ISA=avx2 $(BIN)/pytest -m "not slow" $(ENGINE_TESTS)
+
+# ---- the C core on its own ----
+C_FLAGS := -std=gnu11 -O2 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Isrc_c -Itests/c
+C_SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+C_CORE := $(shell find src_c -name '*.c')
+C_HEADERS := $(shell find src_c tests/c -name '*.h')
+C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
+
+build/c/%.o: src_c/%.c $(C_HEADERS)
+	@mkdir -p $(@D) && $(CC) $(C_FLAGS) -c $< -o $@
+build/c-sanitized/%.o: src_c/%.c $(C_HEADERS)
+	@mkdir -p $(@D) && $(CC) $(C_FLAGS) $(C_SANITIZE) -c $< -o $@
+build/c/%.run: tests/c/%.c $(C_CORE:src_c/%.c=build/c/%.o)
+	@$(CC) $(C_FLAGS) $^ -lm -o $@
+build/c-sanitized/%.run: tests/c/%.c $(C_CORE:src_c/%.c=build/c-sanitized/%.o)
+	@$(CC) $(C_FLAGS) $(C_SANITIZE) $^ -lm -o $@
+
+ctest: $(C_TESTS:%=build/c/%.run) $(C_TESTS:%=build/c-sanitized/%.run) ## C tests of the core, then again with ASan and UBSan
+	@set -e; for t in $^; do echo "$$t"; ASAN_OPTIONS=detect_leaks=1 ./$$t; done
+
+# ---- the extension under sanitizers ----
+# Preloading libstdc++ too lets ASan see exceptions that onnxruntime throws and catches.
+ASAN_ENV = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=build/asan/lib PYTHONMALLOC=malloc
+
+build/asan/.built: $(SOURCES) $(shell find gateinfer -name '*.py') | $(INSTALLED)
+	@echo "building gateinfer._core with sanitizers"
+	@GATEINFER_SANITIZE=1 $(BIN)/python setup.py --quiet build --build-lib build/asan/lib --build-temp build/asan/tmp
+	@touch $@
+
+asan: build/asan/.built ## the engine's tests on an extension built with ASan and UBSan
+	$(ASAN_ENV) $(BIN)/python -P -c "import gateinfer._core as c; assert 'build/asan' in c.__file__, c.__file__"
+	$(ASAN_ENV) $(BIN)/pytest -m "not slow" -p no:cacheprovider $(ENGINE_TESTS)
+
+bench: $(BUILT) ## pytest-benchmark cases next to onnxruntime; see bench/README.md
+	@mkdir -p build
+	$(BIN)/pytest bench --benchmark-only --benchmark-group-by=group --benchmark-columns=median,iqr,min,rounds \
+	  --benchmark-sort=name --benchmark-json=build/bench.json
+
+clean: ## remove everything that was built, except .venv
+	rm -rf build dist *.egg-info gateinfer/_core.c gateinfer/_core.*.so .cache $(BUILT)
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+.PHONY: help build demo lint test isa ctest asan bench clean

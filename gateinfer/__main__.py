@@ -1,0 +1,7 @@
+"""`python -m gateinfer`."""
+
+import sys
+
+from gateinfer.cli import main
+
+sys.exit(main())

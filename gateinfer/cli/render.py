@@ -1,0 +1,121 @@
+"""What the command line prints: tables and progress with `rich` when it is there, plain text otherwise, or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+Update = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+class Screen:
+    """Where a command writes. `plain` does without rich; `quiet` (under --json) prints nothing but the JSON."""
+
+    def __init__(self, plain: bool = False, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._rich = None if plain or quiet else _console()
+
+    def line(self, text: str) -> None:
+        """One line of text, as it is."""
+        if self._quiet:
+            return
+        if self._rich:
+            self._rich.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text)
+
+    def heading(self, text: str) -> None:
+        """A line that opens a section."""
+        if self._quiet:
+            return
+        if self._rich:
+            self._rich.print(f"\n{text}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(f"\n{text}")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Rows under column names. Columns of numbers are set to the right."""
+        if self._quiet:
+            return
+        right = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
+        if self._rich:
+            self._rich.print(_rich_table(columns, rows, right))
+        else:
+            print(plain_table(columns, rows, right))
+
+    def json(self, value: Any) -> None:
+        """The machine-readable result: one JSON document on standard output."""
+        print(json.dumps(value, indent=2, allow_nan=True))
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Update]:
+        """A progress bar on standard error while the block runs, if somebody is looking."""
+        if self._quiet or not sys.stderr.isatty():
+            yield _nothing
+        elif self._rich:
+            with _rich_progress(label) as update:
+                yield update
+        else:
+            yield lambda done, total: _count_up(label, done, total)
+
+
+def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """A table of text, two spaces between columns."""
+    widths = [max(len(line[i]) for line in (columns, *rows)) for i in range(len(columns))]
+
+    def spell(line: Sequence[str]) -> str:
+        cells = zip(line, widths, right, strict=True)
+        return "  ".join(cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in cells).rstrip()
+
+    return "\n".join(map(spell, (columns, ["-" * width for width in widths], *rows)))
+
+
+def _count_up(label: str, done: int, total: int) -> None:
+    print(f"\r{label} {done}/{total}", end="\n" if done == total else "", file=sys.stderr)
+
+
+def _nothing(_done: int, _total: int) -> None:
+    """Progress that nobody sees."""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", ""))
+    except ValueError:
+        return text == "-"
+    return True
+
+
+def _console() -> Any:
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    # Output that goes to a file or a pipe is not cut to the width of a terminal nobody has.
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for name, is_number in zip(columns, right, strict=True):
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+@contextmanager
+def _rich_progress(label: str) -> Iterator[Update]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

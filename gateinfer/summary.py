@@ -1,0 +1,161 @@
+"""What a loaded model is made of, as a table: ports, states, nodes, program steps, multiply-adds, packed bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gateinfer.errors import GateInferError, StateMismatch
+from gateinfer.feeds import as_feed, spell
+from gateinfer.graph.ir import Graph, Port
+
+if TYPE_CHECKING:
+    from gateinfer.model import Model
+    from gateinfer.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One node: what the file calls it, its operator, the shape of its first output, and who runs it."""
+
+    node: str
+    op: str
+    shape: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `Model.summary` returns. `str()` gives a plain-text table.
+
+    Attributes
+    ----------
+    inputs, outputs, states : tuple of str
+        One line each.
+    rows : tuple of Row
+        Nodes left after folding, in execution order.
+    steps : dict of str to int
+        Steps of the program by name; empty when shapes are open.
+    macs : int or None
+        Multiply-adds of one call at `shapes`, None when shapes are open.
+    packed_bytes, work_bytes : int or None
+        Bytes of packed weights, and of planned memory per stream.
+    note : str
+        Why the program could not be looked at, or which shapes the figures are for.
+    """
+
+    isa: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    states: tuple[str, ...]
+    rows: tuple[Row, ...]
+    steps: dict[str, int]
+    macs: int | None
+    packed_bytes: int | None
+    work_bytes: int | None
+    note: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return fields | {"rows": [{name: getattr(row, name) for name in Row.__slots__} for row in self.rows]}
+
+    def facts(self) -> list[tuple[str, str]]:
+        """(what, value) pairs for printing; nodes are in `rows`."""
+        pairs = [("input", line) for line in self.inputs] + [("output", line) for line in self.outputs]
+        pairs += [("state", line) for line in self.states]
+        pairs.append(("ISA", self.isa))
+        if self.macs is not None:
+            steps = ", ".join(f"{name} x{count}" if count > 1 else name for name, count in self.steps.items())
+            pairs.append(("program", f"{sum(self.steps.values())} steps: {steps}"))
+            pairs.append(("multiply-adds", f"{self.macs:,} per call"))
+            pairs.append(("packed weights", f"{self.packed_bytes:,} bytes"))
+            pairs.append(("working memory", f"{self.work_bytes:,} bytes per stream"))
+        return [*pairs, ("note", self.note)] if self.note else pairs
+
+    def __str__(self) -> str:
+        lines = [f"{what:15} {value}" for what, value in self.facts()]
+        lines += [f"{row.op:20} {row.where:8} {row.shape:20} {row.node}" for row in self.rows]
+        return "\n".join(lines)
+
+
+def summarize(
+    model: Model,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    constants: Mapping[str, Any] | None = None,
+) -> Summary:
+    """Summary of `model`, with the figures of the program for these input shapes.
+
+    Parameters
+    ----------
+    model : Model
+    shapes : mapping of input name to shape, optional
+        Extents that neither this nor the file gives count as 1.
+    constants : mapping, optional
+        Inputs that keep one value, as in `Model.stream`.
+    """
+    plan, note = _plan(model, dict(shapes or {}), dict(constants or {}))
+    graph = plan.graph if plan else model.graph
+    program = plan.lowered.program if plan else None
+    return Summary(
+        isa=model.isa,
+        inputs=tuple(_port(port) for port in model.inputs),
+        outputs=tuple(_port(port) for port in model.outputs),
+        states=_states(model),
+        rows=tuple(_row(graph, node.label(), node.op, node.output(0)) for node in graph.nodes),
+        steps=dict(Counter(program.op_names)) if program else {},
+        macs=program.macs if program else None,
+        packed_bytes=_packed_bytes(model) if program else None,
+        work_bytes=program.work_bytes if program else None,
+        note=note,
+    )
+
+
+def _plan(model: Model, shapes: dict[str, tuple[int, ...]], constants: dict[str, Any]) -> tuple[Plan | None, str]:
+    """The plan for these shapes and a remark; no plan when they do not determine one."""
+    values = {name: as_feed(model.port(name), value, "constant") for name, value in constants.items()}
+    full = {p.name: _closed(p) for p in model.inputs if p.name not in values and p.name not in model.graph.defaults}
+    guessed = [name for name in full if name not in shapes and _is_open(model.port(name))]
+    full |= shapes
+    try:
+        plan = model.plan(full, values)
+    except GateInferError as error:
+        return None, f"no figures without shapes= and constants for the open inputs: {str(error).splitlines()[0]}"
+    used = ", ".join(f"{name} {full[name]}" for name in guessed)
+    return plan, f"figures are for {used}" if used else ""
+
+
+def _closed(port: Port) -> tuple[int, ...]:
+    return tuple(d if isinstance(d, int) else 1 for d in port.shape or ())
+
+
+def _is_open(port: Port) -> bool:
+    return port.shape is None or not all(isinstance(d, int) for d in port.shape)
+
+
+def _port(port: Port) -> str:
+    return f"{port.name} {spell(port.shape)} {np.dtype(port.dtype).name}"
+
+
+def _states(model: Model) -> tuple[str, ...]:
+    try:
+        return tuple(f"{s.input} -> {s.output} {spell(s.shape)}" for s in model.states)
+    except StateMismatch as error:
+        return (f"ambiguous: {error}",)
+
+
+def _row(graph: Graph, label: str, op: str, output: str) -> Row:
+    known = graph.types.get(output)
+    # Every node of a model that loaded is native: what is not is refused at load.
+    name = label.split(" node ", 1)[-1].strip('"')
+    return Row(node=name, op=op, shape=spell(known.shape) if known else "", where="native")
+
+
+def _packed_bytes(model: Model) -> int:
+    """Bytes of all packed arrays the model's programs share; cache entries are (sources, packed)."""
+    arrays = (part for entry in model.plans.weights.values() if isinstance(entry, tuple) for part in entry)
+    return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))

@@ -1,0 +1,13 @@
+/* What the running CPU and its operating system support. */
+#ifndef GI_CPU_H
+#define GI_CPU_H
+
+enum {
+    GI_CPU_AVX2 = 1 << 0,   /* AVX2 and FMA */
+    GI_CPU_AVX512 = 1 << 1  /* AVX-512 F, DQ, BW, VL; implies GI_CPU_AVX2 */
+};
+
+/* A set of GI_CPU_* bits; 0 where only portable code runs. */
+unsigned gi_cpu_features(void);
+
+#endif
