@@ -35,7 +35,7 @@ class Case:
 
 @cache
 def layer(op: str, size: int, seq_len: int, batch: int) -> bytes:
-    """One forward layer, input_size = hidden_size = `size`: x [T, N, I], states h (and c) [1, N, H] -> Y [T, 1, N, H]."""
+    """One forward layer, input_size = hidden_size: x [T, N, I], states h (and c) [1, N, H] -> y [T, 1, N, H]."""
     rng = np.random.default_rng(size)
     rows = GATES[op] * size
     bound = 1 / np.sqrt(size)  # PyTorch's initialisation

@@ -1,4 +1,4 @@
-"""One step, one sequence, several rows and real frames, in gateinfer and in onnxruntime. See README.md for how to read it."""
+"""One step, a sequence, several rows and real frames, in gateinfer and in onnxruntime. How to read it: README.md."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,9 @@ def test_rows(benchmark, engine, case):
 
 
 @engines
-@pytest.mark.parametrize("case", real_cases() or [pytest.param(None, marks=pytest.mark.skip("no corpus of real models"))])
+@pytest.mark.parametrize(
+    "case", real_cases() or [pytest.param(None, marks=pytest.mark.skip("no corpus of real models"))]
+)
 def test_real_frame(benchmark, engine, case):
     measure(benchmark, engine, case)
 

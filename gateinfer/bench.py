@@ -128,7 +128,7 @@ def _clock_cost() -> float:
     return float(np.median(out))
 
 
-# ---- candidates ----------------------------------------------------------------------------------------------------
+# ---- candidates ----
 
 
 def engine_call(model: Model, frames: Sequence[Frame], constants: Frame) -> Call:

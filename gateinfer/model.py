@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,7 +106,7 @@ class Model:
         self._deciding = deciding_inputs(self.graph)
         self._plan_if_static()
 
-    @property
+    @cached_property
     def states(self) -> tuple[State, ...]:
         """State pairs; StateMismatch when they are ambiguous (then `stream` needs `states=`)."""
         return detect_states(self.graph)

@@ -175,11 +175,9 @@ class Stream:
     # ---- bound buffers ---------------------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> np.ndarray:
+        """Only asked for ports without a buffer: those that have one are attributes."""
         if name.startswith("_") or "inputs" not in self.__dict__:
             raise AttributeError(name)
-        for buffers in (self.inputs, self.outputs):
-            if name in buffers:
-                return buffers[name]
         if any(name == p.name for p in (*self.model.inputs, *self.model.outputs)):
             raise AttributeError(f"{name!r} has no buffer yet: {self._unbound_reason()}")
         raise AttributeError(f"stream has no attribute or bound port {name!r}")
@@ -220,8 +218,18 @@ class Stream:
             if len(self._bindings) >= MAX_BINDINGS:
                 del self._bindings[next(iter(self._bindings))]
             self._bindings[key] = binding
-        self.inputs, self.outputs, self.step = binding.inputs, binding.outputs, binding.runner.step
+        self._make_current(binding)
         return binding
+
+    def _make_current(self, binding: Binding) -> None:
+        """Ports become plain attributes, so that s.x and s.step cost no more than a look-up."""
+        for name in self.inputs.keys() | self.outputs.keys():
+            if self.__dict__.get(name) is self.inputs.get(name, self.outputs.get(name)):
+                self.__dict__.pop(name, None)
+        self.inputs, self.outputs, self.step = binding.inputs, binding.outputs, binding.runner.step
+        for name, buffer in (binding.outputs | binding.inputs).items():
+            if not hasattr(type(self), name):
+                self.__dict__.setdefault(name, buffer)
 
     # ---- plans -----------------------------------------------------------------------------------------------------------
 

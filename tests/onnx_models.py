@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from gateinfer.graph.ir import Graph, Node, Port
 from onnx import TensorProto, helper, numpy_helper
+
+from gateinfer.graph.ir import Graph, Node, Port
+from gateinfer.loaders.onnx import load_onnx
 
 OPSET = 17
 FLOAT = TensorProto.FLOAT
@@ -52,20 +54,21 @@ def model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
 
 
-def lstm(T: int = 3, N: int = 1, I: int = 2, H: int = 4, **attrs: Any) -> onnx.ModelProto:  # noqa: E741
-    """One LSTM with named dimensions seq and batch."""
+def graph_of(nodes: list[onnx.NodeProto], inputs: dict, outputs: str = "y", opset: int = 17, **constants: Any) -> Graph:
+    return load_onnx(model(nodes, inputs, outputs, constants, opset=opset).SerializeToString())
+
+
+def lstm(**attrs: Any) -> onnx.ModelProto:
+    """One LSTM 2 -> 4 with named dimensions seq and batch; the attributes need not fit its weights."""
     rng = np.random.default_rng(1)
+    input_size, hidden_size, rows = 2, 4, 16
     weights = {
-        "W": rng.standard_normal((1, 4 * H, I), dtype="f4"),
-        "R": rng.standard_normal((1, 4 * H, H), dtype="f4"),
-        "B": rng.standard_normal((1, 8 * H), dtype="f4"),
+        "W": rng.standard_normal((1, rows, input_size), dtype="f4"),
+        "R": rng.standard_normal((1, rows, hidden_size), dtype="f4"),
+        "B": rng.standard_normal((1, 2 * rows), dtype="f4"),
     }
-    return model(
-        [node("LSTM", "x W R B", "y yh yc", **({"hidden_size": H} | attrs))],
-        {"x": ("seq", "batch", I)},
-        "y yh yc",
-        weights,
-    )
+    layer = node("LSTM", "x W R B", "y yh yc", **({"hidden_size": hidden_size} | attrs))
+    return model([layer], {"x": ("seq", "batch", input_size)}, "y yh yc", weights)
 
 
 def to_onnx(graph: Graph) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""From an ONNX model to figures through every stage by hand: load, specialise, lower, run. For tests of the stages."""
+"""From an ONNX model to figures through every stage by hand (load, specialise, lower, run), and oracles to compare."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from tolerance import product
 
 from gateinfer._core import Runner
 from gateinfer.graph.fold import specialize
@@ -15,6 +17,9 @@ from gateinfer.loaders.onnx import load_onnx
 from gateinfer.lower import Lowered, lower
 
 Arrays = dict[str, np.ndarray]
+
+ULP = 2.0**-23
+"""Spacing of float32 numbers, relative to them, at most."""
 
 
 def make_model(
@@ -81,6 +86,56 @@ def reference(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Arrays
     names = [output.name for output in model.graph.output]
     found = ReferenceEvaluator(_widened(model)).run(None, {name: _wide(array) for name, array in feeds.items()})
     return dict(zip(names, map(np.asarray, found), strict=True))
+
+
+def against_onnxruntime(nodes, feeds: Arrays, constants: Arrays, *, opset: int, atol: float) -> None:
+    model = make_model(nodes, feeds, constants, ["Y"], opset, np.float32)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, feeds)
+    compare(run_model(model, feeds)["Y"], expected.astype(np.float64), 0, atol)
+
+
+def random(*shape: int, seed: int = 0, low: float = -1.0, high: float = 1.0) -> np.ndarray:
+    return np.random.default_rng((seed, *shape)).uniform(low, high, shape).astype(np.float32)
+
+
+def integers(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def node(op: str, inputs: str, outputs: str = "Y", **attrs):
+    """A node; names are separated by spaces, "-" is an omitted one."""
+    return helper.make_node(
+        op, [n.strip("-") for n in inputs.split()], [n.strip("-") for n in outputs.split()], **attrs
+    )
+
+
+def check(
+    nodes, feeds: Arrays, constants: Arrays | None = None, *, opset: int = 22, outputs=("Y",), rtol=0.0, atol=0.0
+):
+    """Runs the model natively and compares shapes, dtypes and values of all outputs with the reference."""
+    nodes = nodes if isinstance(nodes, list) else [nodes]
+    model = make_model(nodes, feeds, constants or {}, outputs, opset)
+    expected = reference(model, feeds)
+    lowered = compile_model(model, feeds)
+    found = run_lowered(lowered, feeds)
+    for name in outputs:
+        compare(found[name], expected[name], rtol, atol)
+    return lowered
+
+
+def compare(found: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> None:
+    assert found.shape == expected.shape
+    assert found.dtype == (np.float32 if expected.dtype.kind == "f" else expected.dtype)
+    if rtol == atol == 0 and expected.dtype == np.float64:
+        with np.errstate(over="ignore"):
+            expected = expected.astype(np.float32)
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
+
+
+def chain(K: int) -> float:
+    """Absolute error of a K-term product of values in [-1, 1]: uniform terms keep partial sums below 2 sqrt(K) + 1."""
+    return product(K + 1, min(K, 2 * np.sqrt(K)) + 1)
 
 
 def _wide(array: np.ndarray) -> np.ndarray:

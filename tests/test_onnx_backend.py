@@ -95,7 +95,7 @@ def run_case(case, tally: Tally) -> bool:
     if natives:
         tally.native += 1
     else:
-        tally.refused.append(f"{case.name}: {reasons[-1]}")
+        tally.refused.append(f"{case.name}: {' '.join(reasons[-1].split())}")
     return bool(natives)
 
 

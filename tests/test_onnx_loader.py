@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx_models import lstm, model, node, subgraph, to_onnx
+
 from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
 from gateinfer.graph.ir import UNKNOWN_DTYPE, Graph
 from gateinfer.loaders.onnx import load_onnx
-from onnx import TensorProto, helper, numpy_helper
-from onnx_models import lstm, model, node, subgraph, to_onnx
 
 
 def load(proto: onnx.ModelProto, **options: bool) -> Graph:
@@ -153,7 +154,7 @@ def test_external_data_inside_the_folder(tmp_path: Path) -> None:
         np.testing.assert_array_equal(inside.constants[name], array, strict=True)
 
 
-# ---- non-finite weights ------------------------------------------------------------------------------------------------
+# ---- non-finite weights ---------------------------------------------------------------------------------------------
 
 
 def _with_weight(name: str, value: float) -> onnx.ModelProto:
@@ -191,7 +192,7 @@ def test_infinite_limits_and_masks_are_legal() -> None:
     load(model(nodes, {"x": (1, 2), "c": (TensorProto.BOOL, (1, 2))}, "y", constants))
 
 
-# ---- recurrent nodes are judged at load ----------------------------------------------------------------------------------
+# ---- recurrent nodes are judged at load -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 from corpus import Arrays, ZooCase
-from exact import exact_steps
 
 import gateinfer as gi
 
@@ -14,25 +11,13 @@ STEPS_BY_RUN = 10
 
 
 def _check(case: ZooCase, step: int, got: Arrays, expected: Arrays) -> None:
-    """Within tolerance of the figures, or no further from float64 than the figures themselves plus the tolerance.
+    """The tightest case by far is plc-nsnet2, step 98: cos and sin of a phase are divided by a length near zero there.
 
-    The second reading is for figures that are not exact enough to be met: in plc-nsnet2, cos and sin of a phase are
-    divided by a length near zero, which magnifies float32 rounding, onnxruntime's included, beyond the tolerance.
+    That magnifies float32 rounding so much that the figures, which are onnxruntime's, are themselves 1.9 tolerances
+    away from float64. A failure of that one element alone says nothing about the engine; any other does.
     """
     for name, figures in expected.items():
-        allowed = 1e-4 + 1e-3 * np.abs(figures)
-        error = np.abs(got[name] - figures)
-        assert got[name].shape == figures.shape, f"{case}: {name} at step {step}"
-        if not (error <= allowed).all():
-            exact = _exact(case)[step][name]
-            error = np.abs(got[name] - exact)
-            allowed = allowed + np.abs(figures - exact)
-        assert (error <= allowed).all(), f"{case}: {name} at step {step} is off by {error.max()}"
-
-
-@functools.cache
-def _exact(case: ZooCase) -> list[Arrays]:
-    return list(exact_steps(case))
+        np.testing.assert_allclose(got[name], figures, rtol=1e-3, atol=1e-4, err_msg=f"{case}: {name} at step {step}")
 
 
 def _run(model: gi.Model, feeds: Arrays) -> Arrays:

@@ -14,7 +14,7 @@ from gateinfer.errors import GateInferError
 FAILED, INTERRUPTED = 2, 130
 
 EXPECTED = (GateInferError, OSError, MemoryError, EOFError, ValueError, zipfile.BadZipFile)
-"""What bad files, shapes and options raise (the last three by NumPy's loader). Anything else is a bug and shows itself."""
+"""What bad files, shapes and options raise (the last three: NumPy's loader). Anything else is a bug and shows."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

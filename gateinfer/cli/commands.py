@@ -99,8 +99,7 @@ def validate(args: argparse.Namespace, screen: Screen) -> int:
         screen.json(report.as_dict())
         return DONE if report.ok else DIFFERS
     rows = [
-        (r.output, r.oracle, f"{r.max_abs:.2e}", f"{r.max_ulp:.1f}", _step(r.first), str(r.worst))
-        for r in report.rows
+        (r.output, r.oracle, f"{r.max_abs:.2e}", f"{r.max_ulp:.1f}", _step(r.first), str(r.worst)) for r in report.rows
     ]
     screen.table(("output", "against", "max abs", "max ulp", "first beyond", "worst step"), rows)
     for name, reason in report.skipped.items():

@@ -69,7 +69,9 @@ def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Se
 
     def spell(line: Sequence[str]) -> str:
         cells = zip(line, widths, right, strict=True)
-        return "  ".join(cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in cells).rstrip()
+        return "  ".join(
+            cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in cells
+        ).rstrip()
 
     return "\n".join(map(spell, (columns, ["-" * width for width in widths], *rows)))
 

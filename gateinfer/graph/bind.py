@@ -17,7 +17,7 @@ def check_shape(port: Port, shape: tuple[int, ...]) -> None:
         raise ShapeError(
             f'input "{port.name}": expected rank {len(port.shape)} {_spelled(port)}, got {len(shape)} {list(shape)}'
         )
-    for axis, (declared, extent) in enumerate(zip(port.shape, shape)):
+    for axis, (declared, extent) in enumerate(zip(port.shape, shape, strict=True)):
         if isinstance(declared, int) and declared != extent:
             _mismatch(port, axis, str(declared), shape)
 
@@ -47,7 +47,7 @@ def bind_shapes(graph: Graph, shapes: Shapes) -> dict[str, int]:
     for name, shape in shapes.items():
         port = ports[name]
         check_shape(port, shape)
-        for axis, (declared, extent) in enumerate(zip(port.shape or (), shape)):
+        for axis, (declared, extent) in enumerate(zip(port.shape or shape, shape, strict=True)):
             if isinstance(declared, str) and bound.setdefault(declared, extent) != extent:
                 _mismatch(port, axis, f"{bound[declared]} ({declared} of another axis)", shape)
     return bound

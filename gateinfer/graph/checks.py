@@ -154,7 +154,9 @@ def _refuse_nonfinite(graph: Graph, wanted: set[str]) -> set[str]:
             positions = tuple(range(len(node.inputs))) if node.op == "Concat" else (0,)
         wanted.update(filter(None, map(node.input, positions)))
         for inner in subgraphs(node):
-            results = {p.name for p, o in zip(inner.outputs, node.outputs) if o in wanted and node.op == "If"}
+            results = {
+                p.name for p, o in zip(inner.outputs, node.outputs, strict=False) if o in wanted and node.op == "If"
+            }
             wanted |= _refuse_nonfinite(inner, results)
     _refuse_in(graph.constants, wanted)
     _refuse_in(graph.defaults, wanted)

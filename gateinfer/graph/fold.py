@@ -38,7 +38,7 @@ def specialize(graph: Graph, shapes: Shapes, values: Mapping[str, np.ndarray] | 
 
     Returns
     -------
-    A graph without `If` whose `types` are complete and static. An output may also be the name of an input or a constant.
+    A graph without `If` whose `types` are complete and static. An output may also name an input or a constant.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def _bind_input(
     found = TensorType(port.dtype, None if shape is None else tuple(shape))
     if not found.is_static:
         raise ShapeError(f'input "{port.name}": its shape is not known; declared {port.shape}')
-    check_shape(port, found.shape)  # type: ignore[arg-type]
+    check_shape(port, found.extents)
     rewriter.types[name] = found
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,6 +27,16 @@ class TensorType:
     def is_static(self) -> bool:
         """True when every extent is a number."""
         return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """The shape of a static type."""
+        return self.shape  # type: ignore[return-value]  # callers have made sure of is_static
+
+    @property
+    def size(self) -> int:
+        """Elements of a static type."""
+        return math.prod(self.extents)
 
 
 @dataclass(frozen=True, slots=True)

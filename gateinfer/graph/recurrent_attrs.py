@@ -35,10 +35,9 @@ _ACTIVATIONS: Final[dict[str, tuple[str, float | None, float | None]]] = {
     "softplus": ("softplus", None, None),
 }
 
+# output_sequence, of version 1 only, says whether Y is wanted, which the node's list of outputs says as well.
 _COMMON: Final = frozenset(
-    ("activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "layout")
-    # Version 1 only: says whether Y is wanted, which the node's list of outputs says as well.
-    + ("output_sequence",)
+    "activation_alpha activation_beta activations clip direction hidden_size layout output_sequence".split()
 )
 _KNOWN: Final = {
     "lstm": _COMMON | {"input_forget"},
@@ -109,9 +108,8 @@ def parse_recurrent(node: Node) -> Recurrent:
 def _refuse_unknown(node: Node, kind: str) -> None:
     extra = sorted(set(node.attrs) - _KNOWN[kind])
     if extra:
-        raise UnsupportedOp(
-            f"{node.label()}: attributes {', '.join(extra)} are not implemented; known: {', '.join(sorted(_KNOWN[kind]))}"
-        )
+        known = ", ".join(sorted(_KNOWN[kind]))
+        raise UnsupportedOp(f"{node.label()}: attributes {', '.join(extra)} are not implemented; known: {known}")
 
 
 def _directions(node: Node) -> tuple[str, ...]:

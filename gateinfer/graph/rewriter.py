@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -12,7 +11,7 @@ import numpy as np
 
 from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
 from gateinfer.graph.checks import MAX_NODES, definitions, uses
-from gateinfer.graph.evaluate import FOLDABLE, evaluate
+from gateinfer.graph.evaluate import can_evaluate, evaluate
 from gateinfer.graph.infer import has_rule, infer
 from gateinfer.graph.infer.creation import shape_slice
 from gateinfer.graph.infer.registry import Query
@@ -129,13 +128,13 @@ class Rewriter:
             raise ModelError(f"{node.label()}: a branch is missing or yields fewer than {len(node.outputs)} values")
         inner = scope.new_child()
         nodes.extend(self.read(branch, inner))
-        for output, port in zip(node.outputs, branch.outputs):
+        for output, port in zip(node.outputs, branch.outputs, strict=False):
             scope[output] = inner[port.name]
 
     def _fold_free(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
-        """Without shapes only nodes on constants have types. What cannot be folded may belong to a branch never taken."""
+        """Without shapes only nodes on constants have types. What fails here may belong to a branch never taken."""
         known = [self.values.get(n) for n in node.inputs]
-        if not _foldable(node) or any(v is None and n for v, n in zip(known, node.inputs)):
+        if not self._foldable(node) or any(v is None and n for v, n in zip(known, node.inputs, strict=True)):
             self._emit(node, scope, nodes)
             return
         try:
@@ -154,22 +153,29 @@ class Rewriter:
         if self._pass(node, types, scope):
             return
         results = self._shape_results(node, given)
-        if results is None and _foldable(node) and all(v is not None or not n for v, n in zip(known, node.inputs)):
+        if (
+            results is None
+            and self._foldable(node)
+            and all(v is not None or not n for v, n in zip(known, node.inputs, strict=True))
+        ):
             results = self._evaluate(node, types, known)
         if results is not None:
             self._define_all(node, scope, results)
             return
         self._emit(node, scope, nodes)
-        for output, found in zip(node.outputs, types):
+        for output, found in zip(node.outputs, types, strict=True):
             if output:
                 self.types[scope[output]] = found
+
+    def _foldable(self, node: Node) -> bool:
+        return can_evaluate(node, self.opset) and has_rule(node)
 
     def _shape_results(self, node: Node, given: list[TensorType | None]) -> list[np.ndarray] | None:
         """Shape and Size need no value."""
         if node.op == "Shape":
             return [np.array(shape_slice(Query(node, given, (), self.opset)), dtype="i8")]
         if node.op == "Size":
-            return [np.array(math.prod(given[0].shape), dtype="i8")]  # type: ignore[union-attr, arg-type]
+            return [np.array(given[0].size, dtype="i8")]  # type: ignore[union-attr]
         return None
 
     def _pass(self, node: Node, types: list[TensorType], scope: Scope) -> bool:
@@ -179,20 +185,20 @@ class Rewriter:
             return False
         scope[node.outputs[0]] = node.inputs[0]
         if node.output(1):
-            self._spend(node, math.prod(types[1].shape))  # type: ignore[arg-type]
-            self.set_constant(self.define(scope, node.output(1)), np.ones(types[1].shape, bool))  # type: ignore[arg-type]
+            self._spend(node, types[1].size)
+            self.set_constant(self.define(scope, node.output(1)), np.ones(types[1].extents, bool))
         return True
 
-    def _evaluate(
-        self, node: Node, types: list[TensorType], known: list[np.ndarray | None]
-    ) -> list[np.ndarray] | None:
+    def _evaluate(self, node: Node, types: list[TensorType], known: list[np.ndarray | None]) -> list[np.ndarray] | None:
         """The values of a node on constants, or None when it is too costly and better left to the program."""
-        if _too_costly(node, types, known):
+        elements = sum(found.size for found in types)
+        over = elements > MAX_FOLDED or self._folded + elements > MAX_FOLDED_TOTAL
+        # Moving large weights about is no attack: the program will do it. Only what grows out of little is refused.
+        if _too_costly(node, types, known) or (over and elements <= sum(v.size for v in known if v is not None)):
             return None
-        for found in types:
-            self._spend(node, math.prod(found.shape))  # type: ignore[arg-type]
+        self._spend(node, elements)
         results = evaluate(node, known, self.opset)
-        return [_as_inferred(node, result, found) for result, found in zip(results, types)]
+        return [_as_inferred(node, result, found) for result, found in zip(results, types, strict=False)]
 
     def _spend(self, node: Node, elements: int) -> None:
         self._folded += elements
@@ -203,7 +209,7 @@ class Rewriter:
             )
 
     def _define_all(self, node: Node, scope: Scope, results: list[np.ndarray]) -> None:
-        for output, array in zip(node.outputs, results):
+        for output, array in zip(node.outputs, results, strict=True):
             if output:
                 self.set_constant(self.define(scope, output), array)
 
@@ -236,7 +242,9 @@ class Rewriter:
         outputs = {p.name: self.main[p.name] for p in graph.outputs}
         self._raise_failures(outputs.values())
         nodes = self._name_outputs(_needed(nodes, set(outputs.values())), outputs)
-        used = {n for node in nodes for n in [*uses(node), *node.outputs]} | set(outputs) | {p.name for p in graph.inputs}
+        used = (
+            {n for node in nodes for n in [*uses(node), *node.outputs]} | {p.name for p in graph.inputs} | set(outputs)
+        )
         return dataclasses.replace(
             graph,
             outputs=list(graph.outputs),
@@ -277,14 +285,10 @@ def _is_identity(node: Node) -> bool:
     return node.op == "Identity" and not node.domain and all(node.inputs) and len(node.inputs) == len(node.outputs) == 1
 
 
-def _foldable(node: Node) -> bool:
-    return node.op in FOLDABLE and has_rule(node)
-
-
 def _too_costly(node: Node, types: list[TensorType], known: list[np.ndarray | None]) -> bool:
     if node.op in ("MatMul", "Gemm"):
         inner = max(known[0].shape, default=1)  # type: ignore[union-attr]
-        return inner * math.prod(types[0].shape) > MAX_FOLDED_PRODUCT  # type: ignore[arg-type]
+        return inner * types[0].size > MAX_FOLDED_PRODUCT
     return node.op in _WALKS_INDICES and known[1].size > MAX_FOLDED_INDICES  # type: ignore[union-attr]
 
 

@@ -105,7 +105,7 @@ def _inline_functions(onnx: ModuleType, model: Any) -> Any:
 
     try:
         return inliner.inline_local_functions(model)
-    except Exception as error:  # noqa: BLE001  # the inliner is C++ and raises what it likes
+    except Exception as error:  # the inliner is C++ and raises what it likes
         raise ModelError(f"the model's local functions cannot be inlined: {str(error)[:300]}") from None
 
 

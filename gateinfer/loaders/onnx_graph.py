@@ -33,7 +33,7 @@ class GraphReader:
         self._nodes_left = MAX_NODES
 
     def read_main(self, proto: Any, overridable: bool) -> Graph:
-        """The main graph. `overridable`: an input with an initializer is optional; before IR version 4 it is a constant."""
+        """The main graph. `overridable`: inputs with an initializer are optional, not constants as before IR 4."""
         graph = self._read(proto, 0)
         _require_types(graph)
         shared = [p for p in graph.inputs if p.name in graph.constants]
@@ -197,7 +197,8 @@ def _require_types(graph: Graph) -> None:
 def _check_default(port: Port, array: np.ndarray) -> None:
     declared = port.shape
     fits = declared is None or (
-        len(declared) == array.ndim and all(not isinstance(d, int) or d == n for d, n in zip(declared, array.shape))
+        len(declared) == array.ndim
+        and all(not isinstance(d, int) or d == n for d, n in zip(declared, array.shape, strict=True))
     )
     if not fits or port.dtype != array.dtype:
         raise ModelError(

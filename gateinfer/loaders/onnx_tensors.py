@@ -51,7 +51,7 @@ def dtype_of(elem_type: int, what: str) -> np.dtype:
 
 
 class TensorReader:
-    """Reads the tensors of one model and counts their bytes. `folder` is where external data may lie, None for nowhere."""
+    """Reads the tensors of one model and counts their bytes. External data may lie in `folder`, None for nowhere."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -66,8 +66,7 @@ class TensorReader:
         self._left -= math.prod(shape) * dtype.itemsize
         if self._left < 0:
             raise ModelError(f"{what}: the model's tensors exceed {MAX_WEIGHT_BYTES} bytes in total")
-        array = self._data(tensor, what, shape, dtype)
-        return array.reshape(shape)
+        return self._data(tensor, what, shape, dtype).reshape(shape)
 
     def _data(self, tensor: Any, what: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         filled = [name for name in _TYPED_FIELDS if len(getattr(tensor, name))]
@@ -106,15 +105,16 @@ def _shape(tensor: Any, what: str) -> tuple[int, ...]:
 
 
 def _from_bytes(raw: bytes, what: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    if dtype == object and math.prod(shape):
+    if math.prod(shape) == 0 and not raw:
+        return np.empty(0, dtype.newbyteorder("="))
+    if dtype.kind == "O":
         raise ModelError(f"{what}: STRING data must be in string_data")
     expected = math.prod(shape) * dtype.itemsize
-    if dtype != object and len(raw) != expected:
+    if len(raw) != expected:
         raise ModelError(f"{what}: {len(raw)} bytes of data, shape {list(shape)} of {dtype} needs {expected}")
-    if dtype == bool and len(raw) and max(raw) > 1:
+    if dtype.kind == "b" and max(raw) > 1:
         raise ModelError(f"{what}: BOOL data with bytes other than 0 and 1")
-    array = np.frombuffer(raw, dtype) if dtype != object and raw else np.empty(0, dtype)
-    return array.astype(dtype.newbyteorder("="), copy=False)
+    return np.frombuffer(raw, dtype).astype(dtype.newbyteorder("="), copy=False)
 
 
 def _from_field(tensor: Any, field: str, what: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -124,7 +124,7 @@ def _from_field(tensor: Any, field: str, what: str, shape: tuple[int, ...], dtyp
     data = getattr(tensor, field)
     if len(data) != math.prod(shape):
         raise ModelError(f"{what}: {len(data)} elements of data, shape {list(shape)} needs {math.prod(shape)}")
-    if dtype == object:
+    if dtype.kind == "O":
         return np.array([s.decode("utf-8", "replace") for s in data], dtype=object)
     values = np.array(data, dtype=held)
     if tensor.data_type == 10:  # FLOAT16 travels as its bits in the low half of an int32
@@ -147,15 +147,17 @@ def _count(text: str, what: str) -> int:
 
 def _inside(folder: Path, location: str, what: str) -> Path:
     """The real path of `location`, which must lie in `folder` after every symbolic link is followed."""
+    what = f"{what}: external data location {location[:200]!r}"
     parts = location.replace("\\", "/").split("/")
-    if not location or "\0" in location or ".." in parts or os.path.isabs(location) or parts[0] in ("", "~") or ":" in location:
-        raise ModelError(f"{what}: external data location {location[:200]!r} is not a plain path inside the model's folder")
+    # A colon is a drive or a scheme somewhere; an empty or "~" first part is an absolute path.
+    if parts[0] in ("", "~") or ".." in parts or any(c in location for c in "\0:"):
+        raise ModelError(f"{what} is not a plain path inside the model's folder")
     try:
         root, path = folder.resolve(), (folder / location).resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{what}: external data location {location[:200]!r} cannot be resolved: {error}") from None
+        raise ModelError(f"{what} cannot be resolved: {error}") from None
     if not path.is_relative_to(root):
-        raise ModelError(f"{what}: external data location {location[:200]!r} leads out of the model's folder")
+        raise ModelError(f"{what} leads out of the model's folder")
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -46,7 +45,7 @@ class Lowering:
         for node in self.nodes:
             for name in filter(None, node.inputs):
                 self._users.setdefault(name, []).append(node)
-        self._output_names = Counter(port.name for port in graph.outputs)
+        self._output_names = {port.name for port in graph.outputs}
         self._values: dict[str, Tensor] = {}
         self._cache = cache
         self._scalars: dict[tuple[float, np.dtype], Tensor] = {}

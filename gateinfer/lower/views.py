@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from math import prod
@@ -15,8 +15,10 @@ from gateinfer.lower.context import Lowering
 from gateinfer.lower.registry import lowers
 from gateinfer.lower.tensor import Tensor
 
-MAX_RUNS = 64
-"""Copies that one ScatterND may become."""
+MAX_RUNS = 128
+"""Copies that one ScatterND or Pad may become."""
+MAX_PADDED = 2**24
+"""Extent to which reflect, edge and wrap pad: their source positions are listed one by one."""
 
 
 @lowers("Reshape", "Flatten", "Squeeze", "Unsqueeze", attrs=("shape", "axes", "axis", "allowzero"))
@@ -118,9 +120,9 @@ def lower_gather(ctx: Lowering, node: Node) -> None:
         ctx.builder.gather(ctx.out(node).view, x.view, ctx.value(node.input(1)).view, axis)
         return
     index = _checked_index(known, x.shape[axis])
-    pieces = list(runs(index.ravel().tolist()))
-    if len(pieces) == 1:
-        _, start, count, step = pieces[0]
+    spaced = _evenly_spaced(index.ravel())
+    if spaced is not None:
+        start, count, step = spaced
         ctx.define(node.output(0), _split_axis(x.slice(axis, start, count, step), axis, index.shape))
     else:
         ctx.builder.gather(ctx.out(node).view, x.view, ctx.value(node.input(1)).view, axis)
@@ -128,27 +130,51 @@ def lower_gather(ctx: Lowering, node: Node) -> None:
 
 @lowers("ScatterND", attrs=("reduction",))
 def lower_scatter(ctx: Lowering, node: Node) -> None:
-    """Known positions only, as exporters write `x[..., a:b] = y`: one copy for each evenly spaced run of positions."""
+    """Known positions only, as exporters write `x[..., a:b] = y`: copies into a few windows."""
     if node.attrs.get("reduction", "none") != "none":
         raise UnsupportedOp(f"attribute 'reduction' = {node.attrs['reduction']!r} is not implemented; only 'none' is")
     x, updates, out = ctx.value(node.input(0)), ctx.value(node.input(2)), ctx.out(node)
     index = ctx.need_const(node, 1, "indices")
     if index is None:
         raise UnsupportedOp("has no 'indices'")
-    depth = index.shape[-1]
-    places, rest = x.shape[:depth], x.shape[depth:]
-    wrapped = [_checked_index(index[..., axis], extent).ravel() for axis, extent in enumerate(places)]
-    blocks = list(runs(np.ravel_multi_index(tuple(wrapped), places).tolist())) if depth else [(0, 0, 1, 1)]
-    if len(blocks) > MAX_RUNS or any(step == 0 for _, _, count, step in blocks if count > 1):
-        raise UnsupportedOp(f"indices are no {MAX_RUNS} evenly spaced runs of distinct positions")
+    wrapped = [_checked_index(index[..., axis], extent) for axis, extent in enumerate(x.shape[: index.shape[-1]])]
     result = out if out.is_dense else ctx.new(out.dtype, out.shape)
     ctx.copy(result, x)
-    target = ctx.reshaped(result, (prod(places), *rest))
-    source = ctx.reshaped(updates, (sum(count for _, _, count, _ in blocks), *rest))
+    grid = _grid(wrapped)
+    if grid is None:
+        _scatter_runs(ctx, result, updates, wrapped)
+    else:
+        for axis, (start, count, step) in enumerate(grid):
+            result = result.slice(axis, start, count, step)
+        ctx.copy(result, updates)
+    if not out.is_dense:
+        ctx.copy(out, Tensor.dense(result.id, out.dtype, out.shape))
+
+
+def _grid(index: Sequence[np.ndarray]) -> list[tuple[int, int, int]] | None:
+    """(start, count, step) of each axis if the positions are a regular grid in its own order, else None."""
+    spans = []
+    for axis, positions in enumerate(index):
+        if positions.ndim != len(index) or positions.size == 0:
+            return None
+        line = np.moveaxis(positions, axis, -1).reshape(-1, positions.shape[axis])
+        spaced = _evenly_spaced(line[0])
+        if spaced is None or (line != line[0]).any() or not (spaced[2] or spaced[1] == 1):
+            return None
+        spans.append(spaced)
+    return spans or None
+
+
+def _scatter_runs(ctx: Lowering, out: Tensor, updates: Tensor, index: Sequence[np.ndarray]) -> None:
+    """One copy for each evenly spaced run of positions. out is dense."""
+    places, rest = out.shape[: len(index)], out.shape[len(index) :]
+    flat = np.ravel_multi_index(tuple(i.ravel() for i in index), places) if index else np.zeros(1, np.int64)
+    blocks = runs(flat)
+    if any(step == 0 for _, _, count, step in blocks if count > 1):
+        raise UnsupportedOp("indices name one position several times")
+    target, source = ctx.reshaped(out, (prod(places), *rest)), ctx.reshaped(updates, (len(flat), *rest))
     for position, start, count, step in blocks:
         ctx.copy(target.slice(0, start, count, step), source.slice(0, position, count))
-    if result is not out:
-        ctx.copy(out, result)
 
 
 # ---- padding ---------------------------------------------------------------------------------------------------------
@@ -205,10 +231,14 @@ def _pad_repeating(ctx: Lowering, out: Tensor, x: Tensor, pads: Sequence[tuple[i
     """Copies one block for each combination of evenly spaced runs of source positions."""
     if x.size == 0:
         raise ShapeError(f"an empty input has nothing for mode {mode!r} to repeat")
-    axes = []
-    for extent, pad in zip(x.shape, pads, strict=True):
-        sources = np.pad(np.arange(extent), pad, mode=mode)  # type: ignore[call-overload]
-        axes.append(list(runs(sources.tolist())))
+    if max(out.shape) > MAX_PADDED:
+        raise UnsupportedOp(f"pads an axis to {max(out.shape)} elements; mode {mode!r} goes up to {MAX_PADDED}")
+    axes = [
+        runs(np.pad(np.arange(extent), pad, mode=mode))  # type: ignore[call-overload]
+        for extent, pad in zip(x.shape, pads, strict=True)
+    ]
+    if prod(map(len, axes)) > MAX_RUNS:
+        raise UnsupportedOp(f"mode {mode!r} with pads {list(pads)} would take {prod(map(len, axes))} copies")
     for block in product(*axes):
         source, target = x, out
         for axis, (position, start, count, step) in enumerate(block):
@@ -227,16 +257,28 @@ def integers(ctx: Lowering, node: Node, index: int, key: str) -> list[int] | Non
     return None if value is None else [int(v) for v in value.ravel()]
 
 
-def runs(index: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
+def runs(index: np.ndarray) -> list[tuple[int, int, int, int]]:
     """Cuts `index` greedily into evenly spaced runs (position, start, count, step): index[position] == start."""
-    position = 0
+    steps = np.diff(index)
+    turns = np.flatnonzero(np.diff(steps)) + 1
+    if len(turns) > 2 * MAX_RUNS:
+        raise UnsupportedOp(f"positions change their spacing {len(turns)} times; up to {2 * MAX_RUNS} are implemented")
+    found, position = [], 0
     while position < len(index):
-        step = index[position + 1] - index[position] if position + 1 < len(index) else 1
-        count = 1
-        while position + count < len(index) and index[position + count] - index[position + count - 1] == step:
-            count += 1
-        yield position, index[position], count, step
-        position += count
+        later = turns[turns > position]
+        last = int(later[0]) if later.size else len(index) - 1
+        step = int(steps[position]) if position < len(steps) else 1
+        found.append((position, int(index[position]), last - position + 1, step))
+        position = last + 1
+    return found
+
+
+def _evenly_spaced(index: np.ndarray) -> tuple[int, int, int] | None:
+    """(start, count, step) of a non-empty index whose neighbours are equally far apart, else None."""
+    steps = np.diff(index)
+    if index.size == 0 or (steps != steps[:1]).any():
+        return None
+    return int(index[0]), index.size, int(steps[0]) if steps.size else 1
 
 
 def _checked_index(index: np.ndarray, extent: int) -> np.ndarray:

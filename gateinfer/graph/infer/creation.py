@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from gateinfer.errors import ModelError
-from gateinfer.graph.ir import TensorType
 from gateinfer.graph.infer.elementwise import dtype_attribute, same_dtype
 from gateinfer.graph.infer.registry import MAX_VALUE_ELEMENTS, Query, Shape, rule
+from gateinfer.graph.ir import TensorType
 
 _I64 = np.dtype("i8")
 
@@ -29,7 +29,7 @@ def _shape(query: Query) -> TensorType:
 def shape_slice(query: Query) -> Shape:
     """What a Shape node yields."""
     shape = query.shape()
-    return shape[slice(query.int("start", 0), query.int("end", None))]
+    return shape[slice(query.int_attr("start", 0), query.int_attr("end", None))]
 
 
 @rule("Size")
@@ -72,7 +72,7 @@ def _one_hot(query: Query) -> TensorType:
     depth = query.constant(1, "depth").reshape(-1)
     if depth.size != 1 or not 0 < depth[0] <= MAX_VALUE_ELEMENTS or query.shape(2) != (2,):
         query.fail("depth must be one number > 0 and values must hold two elements")
-    axis = query.axis(query.int("axis", -1), len(shape) + 1)
+    axis = query.axis(query.int_attr("axis", -1), len(shape) + 1)
     return TensorType(query.dtype(2), (*shape[:axis], int(depth[0]), *shape[axis:]))
 
 

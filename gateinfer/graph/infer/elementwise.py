@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from gateinfer.errors import ModelError
-from gateinfer.graph.ir import TensorType
 from gateinfer.graph.infer.registry import Query, Shape, rule
+from gateinfer.graph.ir import TensorType
 
 BOOL: Final = np.dtype(bool)
 _LEGACY_BROADCAST: Final = 7
@@ -25,7 +25,7 @@ def broadcast(query: Query, shapes: Iterable[Shape]) -> Shape:
     listed = list(shapes)
     rank = max(map(len, listed))
     result = []
-    for extents in zip(*((1,) * (rank - len(s)) + s for s in listed)):
+    for extents in zip(*((1,) * (rank - len(s)) + s for s in listed), strict=True):
         wide = {e for e in extents if e != 1}
         if len(wide) > 1:
             query.fail(f"operands of shapes {', '.join(str(list(s)) for s in listed)} do not broadcast")
@@ -45,7 +45,7 @@ def same_dtype(query: Query, indices: Iterable[int]) -> np.dtype:
 
 def dtype_attribute(query: Query, name: str, default: int | None = None) -> np.dtype:
     """The element type that attribute `name` spells as a number."""
-    value = query.int(name) if default is None else query.int(name, default)
+    value = query.int_attr(name) if default is None else query.int_attr(name, default)
     if value not in _DTYPES:
         query.unsupported(f"{name}={value} is no element type that is implemented")
     return np.dtype(_DTYPES[value])
@@ -76,7 +76,7 @@ def _number_unary(query: Query) -> TensorType:
 @rule("Swish", attrs="alpha")
 def _float_parametric(query: Query) -> TensorType:
     for name in ("alpha", "beta", "gamma"):
-        query.float(name, 0.0)
+        query.float_attr(name, 0.0)
     _require(query, query.dtype(), "f")
     return query.type(0)
 
@@ -104,7 +104,7 @@ def _prelu(query: Query) -> TensorType:
 def _binary_shape(query: Query) -> Shape:
     if query.opset >= _LEGACY_BROADCAST and not query.node.attrs.keys().isdisjoint(("axis", "broadcast")):
         raise ModelError(f"{query.node.label()}: axis and broadcast left the operator with set {_LEGACY_BROADCAST}")
-    if query.int("broadcast", 0) and "axis" in query.node.attrs:
+    if query.int_attr("broadcast", 0) and "axis" in query.node.attrs:
         query.unsupported("axis of operator sets before 7 is not implemented")
     return broadcast(query, (query.shape(0), query.shape(1)))
 
@@ -124,7 +124,7 @@ def _pow(query: Query) -> TensorType:
 
 @rule("Mod", least=2, most=2, attrs="fmod")
 def _mod(query: Query) -> TensorType:
-    query.int("fmod", 0)
+    query.int_attr("fmod", 0)
     return TensorType(same_dtype(query, (0, 1)), broadcast(query, (query.shape(0), query.shape(1))))
 
 
@@ -199,6 +199,6 @@ def _dropout(query: Query) -> list[TensorType]:
     """Inference only: the input passes through, and the mask is all true."""
     if query.has(2) and bool(np.any(query.constant(2, "training_mode"))):
         query.unsupported("training_mode is not implemented; export the model for inference")
-    if query.opset < 7 and not query.int("is_test", 0):
+    if query.opset < 7 and not query.int_attr("is_test", 0):
         query.unsupported("is_test=0 (training) is not implemented; export the model for inference")
     return [query.type(0), TensorType(BOOL, query.shape())]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gateinfer.graph.ir import TensorType
 from gateinfer.graph.infer.registry import Query, rule
+from gateinfer.graph.ir import TensorType
 
 
 def _indices(query: Query, index: int = 1) -> np.dtype:
@@ -26,7 +26,7 @@ def _check_bounds(query: Query, extent: int) -> None:
 def _gather(query: Query) -> TensorType:
     _indices(query)
     shape = query.shape()
-    axis = query.axis(query.int("axis", 0), len(shape))
+    axis = query.axis(query.int_attr("axis", 0), len(shape))
     _check_bounds(query, shape[axis])
     return TensorType(query.dtype(), shape[:axis] + query.shape(1) + shape[axis + 1 :])
 
@@ -35,8 +35,8 @@ def _gather(query: Query) -> TensorType:
 def _gather_elements(query: Query) -> TensorType:
     _indices(query)
     shape, wanted = query.shape(), query.shape(1)
-    axis = query.axis(query.int("axis", 0), len(shape))
-    if len(shape) != len(wanted) or any(w > d for i, (d, w) in enumerate(zip(shape, wanted)) if i != axis):
+    axis = query.axis(query.int_attr("axis", 0), len(shape))
+    if len(shape) != len(wanted) or any(w > d for i, (d, w) in enumerate(zip(shape, wanted, strict=True)) if i != axis):
         query.fail(f"indices of shape {list(wanted)} do not fit data of shape {list(shape)} along axis {axis}")
     _check_bounds(query, shape[axis])
     return TensorType(query.dtype(), wanted)
@@ -46,7 +46,7 @@ def _gather_elements(query: Query) -> TensorType:
 def _gather_nd(query: Query) -> TensorType:
     _indices(query)
     shape, wanted = query.shape(), query.expect_rank(1, 1)
-    batch = query.int("batch_dims", 0)
+    batch = query.int_attr("batch_dims", 0)
     if not 0 <= batch < len(wanted) or batch + wanted[-1] > len(shape) or shape[:batch] != wanted[:batch]:
         query.fail(f"indices of shape {list(wanted)} (batch_dims {batch}) do not fit data of shape {list(shape)}")
     return TensorType(query.dtype(), wanted[:-1] + shape[batch + wanted[-1] :])
@@ -68,8 +68,8 @@ def _scatter_elements(query: Query) -> TensorType:
     _indices(query)
     query.choice("reduction", "none", ("none", "add", "mul", "max", "min"))
     shape, wanted = query.shape(), query.shape(1)
-    axis = query.axis(query.int("axis", 0), len(shape))
-    if len(shape) != len(wanted) or any(w > d for i, (d, w) in enumerate(zip(shape, wanted)) if i != axis):
+    axis = query.axis(query.int_attr("axis", 0), len(shape))
+    if len(shape) != len(wanted) or any(w > d for i, (d, w) in enumerate(zip(shape, wanted, strict=True)) if i != axis):
         query.fail(f"indices of shape {list(wanted)} do not fit data of shape {list(shape)} along axis {axis}")
     query.expect_shape(2, wanted, "updates")
     _check_bounds(query, shape[axis])
@@ -83,5 +83,5 @@ def _compress(query: Query) -> TensorType:
     count = int(np.count_nonzero(condition))
     if "axis" not in query.node.attrs:
         return TensorType(query.dtype(), (count,))
-    axis = query.axis(query.int("axis"), len(shape))
+    axis = query.axis(query.int_attr("axis"), len(shape))
     return TensorType(query.dtype(), (*shape[:axis], count, *shape[axis + 1 :]))

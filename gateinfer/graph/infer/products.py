@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateinfer.graph.ir import TensorType
 from gateinfer.graph.infer.elementwise import broadcast, same_dtype
-from gateinfer.graph.infer.registry import Query, Shape, rule
+from gateinfer.graph.infer.registry import Query, rule
+from gateinfer.graph.ir import TensorType
 
 
 @rule("MatMul", least=2, most=2)
@@ -23,9 +23,9 @@ def _matmul(query: Query) -> TensorType:
 @rule("Gemm", least=2, most=3, attrs="alpha beta transA transB broadcast")
 def _gemm(query: Query) -> TensorType:
     a, b = query.expect_rank(0, 2, 2), query.expect_rank(1, 2, 2)
-    query.float("alpha", 1.0), query.float("beta", 1.0)
-    rows, inner = reversed(a) if query.int("transA", 0) else a
-    inner_b, columns = reversed(b) if query.int("transB", 0) else b
+    query.float_attr("alpha", 1.0), query.float_attr("beta", 1.0)
+    rows, inner = reversed(a) if query.int_attr("transA", 0) else a
+    inner_b, columns = reversed(b) if query.int_attr("transB", 0) else b
     if inner != inner_b:
         query.fail(f"shapes {list(a)} and {list(b)} do not multiply: {inner} columns meet {inner_b} rows")
     if query.has(2) and broadcast(query, (query.shape(2), (rows, columns))) != (rows, columns):
@@ -41,13 +41,12 @@ def _einsum(query: Query) -> TensorType:
         shape = query.shape(index)
         if len(term) != len(shape):
             query.fail(f"term {term!r} has {len(term)} letters, input {index} has shape {list(shape)}")
-        for letter, extent in zip(term, shape):
+        for letter, extent in zip(term, shape, strict=True):
             if extents.setdefault(letter, extent) != extent:
                 query.fail(f"letter {letter!r} stands for extents {extents[letter]} and {extent}")
     if not set(result) <= extents.keys():
         query.fail(f"the result {result!r} has letters that no input has")
-    shape: Shape = tuple(extents[letter] for letter in result)
-    return TensorType(same_dtype(query, range(len(terms))), shape)
+    return TensorType(same_dtype(query, range(len(terms))), tuple(extents[letter] for letter in result))
 
 
 def einsum_terms(query: Query) -> tuple[list[str], str]:

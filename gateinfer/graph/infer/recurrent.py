@@ -7,10 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from gateinfer.graph.ir import Graph, TensorType, subgraphs
-from gateinfer.graph.recurrent_attrs import Recurrent, parse_recurrent
 from gateinfer.graph.infer.elementwise import same_dtype
 from gateinfer.graph.infer.registry import Query, Shape, rule
+from gateinfer.graph.ir import Graph, TensorType, subgraphs
+from gateinfer.graph.recurrent_attrs import Recurrent, parse_recurrent
 
 _ATTRS: Final = (
     "activation_alpha activation_beta activations clip direction hidden_size input_forget layout linear_before_reset "

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from gateinfer.graph.ir import TensorType
 from gateinfer.graph.infer.registry import Query, rule
+from gateinfer.graph.ir import TensorType
 
 _AXES_INPUT_SINCE: Final = 18
 _SUM_AXES_INPUT_SINCE: Final = 13
@@ -19,7 +19,7 @@ def reduce_axes(query: Query) -> list[int]:
     rank = len(query.shape())
     axes = query.integers_from("axes", 1, since, "axes")
     if not axes:
-        return [] if query.int("noop_with_empty_axes", 0) else list(range(rank))
+        return [] if query.int_attr("noop_with_empty_axes", 0) else list(range(rank))
     return sorted(query.axes(axes, rank))
 
 
@@ -28,7 +28,7 @@ def reduce_axes(query: Query) -> list[int]:
 def _reduce(query: Query) -> TensorType:
     axes = reduce_axes(query)
     shape = query.shape()
-    if query.int("keepdims", 1):
+    if query.int_attr("keepdims", 1):
         return TensorType(query.dtype(), tuple(1 if i in axes else d for i, d in enumerate(shape)))
     return TensorType(query.dtype(), tuple(d for i, d in enumerate(shape) if i not in axes))
 
@@ -36,10 +36,10 @@ def _reduce(query: Query) -> TensorType:
 @rule("ArgMax", "ArgMin", attrs="axis keepdims select_last_index")
 def _arg(query: Query) -> TensorType:
     shape = query.shape()
-    axis = query.axis(query.int("axis", 0), len(shape))
+    axis = query.axis(query.int_attr("axis", 0), len(shape))
     if shape[axis] == 0:
         query.fail(f"axis {axis} of shape {list(shape)} is empty: it has no largest element")
-    kept = (1,) if query.int("keepdims", 1) else ()
+    kept = (1,) if query.int_attr("keepdims", 1) else ()
     return TensorType(np.dtype("i8"), shape[:axis] + kept + shape[axis + 1 :])
 
 
@@ -52,8 +52,8 @@ def _cumsum(query: Query) -> TensorType:
 @rule("TopK", least=1, most=2, attrs="axis k largest sorted")
 def _topk(query: Query) -> list[TensorType]:
     shape = query.shape()
-    axis = query.axis(query.int("axis", -1), len(shape))
-    count = query.int("k") if query.opset < 10 else query.integer(1, "K")
+    axis = query.axis(query.int_attr("axis", -1), len(shape))
+    count = query.int_attr("k") if query.opset < 10 else query.integer(1, "K")
     if not 0 <= count <= shape[axis]:
         query.fail(f"K is {count}, axis {axis} of shape {list(shape)} has {shape[axis]} elements")
     kept = (*shape[:axis], count, *shape[axis + 1 :])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
@@ -43,7 +42,7 @@ class Query:
         return found
 
     def shape(self, index: int = 0) -> Shape:
-        return self.type(index).shape  # type: ignore[return-value]  # static by the registry's contract
+        return self.type(index).extents
 
     def dtype(self, index: int = 0) -> np.dtype:
         return self.type(index).dtype
@@ -76,7 +75,7 @@ class Query:
     def integers_from(self, name: str, index: int, since: int, what: str) -> list[int] | None:
         """What older operator sets pass as attribute `name` and newer ones (from `since`) as input `index`, or None."""
         if self.opset < since:
-            return self.ints(name)
+            return self.ints_attr(name)
         if name in self.node.attrs:
             raise ModelError(f"{self.node.label()}: {name} is an input since operator set {since}, not an attribute")
         return self.integers(index, what) if self.has(index) else None
@@ -87,19 +86,19 @@ class Query:
             raise ModelError(f"{self.node.label()}: attribute {name} is missing")
         return value
 
-    def int(self, name: str, default: Any = _REQUIRED) -> int:
+    def int_attr(self, name: str, default: Any = _REQUIRED) -> int:
         value = self.attr(name, default)
         if value is not default and not isinstance(value, int):
             raise ModelError(f"{self.node.label()}: attribute {name} must be an integer, got {value!r}")
         return value
 
-    def float(self, name: str, default: Any = _REQUIRED) -> float:
+    def float_attr(self, name: str, default: Any = _REQUIRED) -> float:
         value = self.attr(name, default)
         if value is not default and not isinstance(value, (int, float)):
             raise ModelError(f"{self.node.label()}: attribute {name} must be a number, got {value!r}")
         return value
 
-    def ints(self, name: str, default: Any = None) -> list[int] | None:
+    def ints_attr(self, name: str, default: Any = None) -> list[int] | None:
         value = self.attr(name, default)
         if value is not default and not (isinstance(value, list) and all(isinstance(v, int) for v in value)):
             raise ModelError(f"{self.node.label()}: attribute {name} must be a list of integers, got {value!r}")
@@ -109,7 +108,7 @@ class Query:
         """A text attribute; values that are not implemented are refused by name."""
         value = self.attr(name, default)
         if value not in allowed:
-            raise UnsupportedOp(f"{self.node.label()}: {name}={value!r} is not implemented; known: {', '.join(allowed)}")
+            self.unsupported(f"{name}={value!r} is not implemented; known: {', '.join(allowed)}")
         return value
 
     def axis(self, value: int, rank: int, what: str = "axis") -> int:
@@ -193,9 +192,9 @@ def infer(
     if len(outputs) < len(node.outputs):
         raise UnsupportedOp(f"{node.label()}: output {len(outputs)} is not implemented")
     for output in outputs:
-        if math.prod(output.shape) > MAX_VALUE_ELEMENTS:  # type: ignore[arg-type]
+        if output.size > MAX_VALUE_ELEMENTS:
             raise ModelError(
-                f"{node.label()}: an output of shape {list(output.shape)} exceeds {MAX_VALUE_ELEMENTS} elements"
+                f"{node.label()}: an output of shape {list(output.extents)} exceeds {MAX_VALUE_ELEMENTS} elements"
             )
     return outputs[: len(node.outputs)]
 

@@ -7,10 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from gateinfer.graph.ir import TensorType
 from gateinfer.graph.infer.creation import checked_shape
 from gateinfer.graph.infer.elementwise import broadcast, same_dtype
 from gateinfer.graph.infer.registry import Query, Shape, rule
+from gateinfer.graph.ir import TensorType
 
 _AXES_INPUT_SINCE: Final = 13
 _SPLIT_INPUT_SINCE: Final = 13
@@ -29,7 +29,7 @@ def reshaped(query: Query, target: list[int]) -> Shape:
     """`target` with 0 (keep, unless allowzero) and -1 (what remains) resolved."""
     shape = query.shape()
     extents = list(target)
-    if not query.int("allowzero", 0):
+    if not query.int_attr("allowzero", 0):
         if any(t == 0 and i >= len(shape) for i, t in enumerate(target)):
             query.fail(f"shape {target} keeps an axis that {list(shape)} does not have")
         extents = [shape[i] if t == 0 else t for i, t in enumerate(target)]
@@ -48,7 +48,7 @@ def reshaped(query: Query, target: list[int]) -> Shape:
 @rule("Flatten", attrs="axis")
 def _flatten(query: Query) -> TensorType:
     shape = query.shape()
-    axis = query.int("axis", 1)
+    axis = query.int_attr("axis", 1)
     if not -len(shape) <= axis <= len(shape):
         query.fail(f"axis {axis} does not exist in an operand of rank {len(shape)}")
     axis += len(shape) if axis < 0 else 0
@@ -65,7 +65,7 @@ def _transpose(query: Query) -> TensorType:
 def permutation(query: Query) -> list[int]:
     """The order of axes of a Transpose node."""
     rank = len(query.shape())
-    order = query.ints("perm")
+    order = query.ints_attr("perm")
     if order is None:
         order = list(reversed(range(rank)))
     if sorted(order) != list(range(rank)):
@@ -109,14 +109,14 @@ def _tile(query: Query) -> TensorType:
     repeats = checked_shape(query, query.integers(1, "repeats"))
     if len(repeats) != len(shape):
         query.fail(f"repeats {list(repeats)} must have one number per axis of {list(shape)}")
-    return TensorType(query.dtype(), tuple(d * r for d, r in zip(shape, repeats)))
+    return TensorType(query.dtype(), tuple(d * r for d, r in zip(shape, repeats, strict=True)))
 
 
 @rule("Concat", least=1, most=4096, attrs="axis")
 def _concat(query: Query) -> TensorType:
     shapes = [query.shape(i) for i in range(len(query.node.inputs))]
     rank = len(shapes[0])
-    axis = query.axis(query.int("axis") if query.opset >= 4 else query.int("axis", 1), rank)
+    axis = query.axis(query.int_attr("axis") if query.opset >= 4 else query.int_attr("axis", 1), rank)
     for index, shape in enumerate(shapes):
         if len(shape) != rank or shape[:axis] + shape[axis + 1 :] != shapes[0][:axis] + shapes[0][axis + 1 :]:
             query.fail(
@@ -137,11 +137,11 @@ def _split(query: Query) -> list[TensorType]:
 def split_sizes(query: Query) -> tuple[int, list[int]]:
     """(axis, extent of each output) of a Split node."""
     shape = query.shape()
-    axis = query.axis(query.int("axis", 0), len(shape))
+    axis = query.axis(query.int_attr("axis", 0), len(shape))
     count = len(query.node.outputs)
     sizes = query.integers_from("split", 1, _SPLIT_INPUT_SINCE, "split")
     if sizes is None:
-        wanted = query.int("num_outputs", count)
+        wanted = query.int_attr("num_outputs", count)
         if wanted < 1 or wanted < count:
             query.fail(f"num_outputs is {wanted}, the node has {count} outputs")
         # All parts are equal except, since operator set 18, a smaller last one.
@@ -175,7 +175,7 @@ def slice_ranges(query: Query) -> list[range]:
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         query.fail(f"starts {starts}, ends {ends}, axes {axes} and steps {steps} do not fit each other")
     ranges = [range(d) for d in shape]
-    for axis, start, end, step in zip(axes, starts, ends, steps):
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         # Python's slices clamp as ONNX asks, except that a backward one starts no earlier than at the first element.
         first = max(start, -shape[axis]) if step < 0 else start
         ranges[axis] = range(shape[axis])[slice(first, end, step)]
@@ -185,7 +185,9 @@ def slice_ranges(query: Query) -> list[range]:
 @rule("Pad", least=1, most=4, attrs="mode pads paddings value")
 def _pad(query: Query) -> TensorType:
     amounts = pad_amounts(query)
-    return TensorType(query.dtype(), tuple(d + before + after for d, (before, after) in zip(query.shape(), amounts)))
+    return TensorType(
+        query.dtype(), tuple(d + before + after for d, (before, after) in zip(query.shape(), amounts, strict=True))
+    )
 
 
 def pad_amounts(query: Query) -> list[tuple[int, int]]:
@@ -198,9 +200,9 @@ def pad_amounts(query: Query) -> list[tuple[int, int]]:
     if pads is None or len(pads) != 2 * len(axes):
         query.fail(f"pads {pads} must have two numbers for each of {len(axes)} axes")
     amounts = [(0, 0)] * rank
-    for axis, before, after in zip(axes, pads, pads[len(axes) :]):
+    for axis, before, after in zip(axes, pads, pads[len(axes) :], strict=False):
         amounts[axis] = (before, after)
-    for axis, (extent, (before, after)) in enumerate(zip(shape, amounts)):
+    for axis, (extent, (before, after)) in enumerate(zip(shape, amounts, strict=True)):
         source = max(extent + min(before, 0) + min(after, 0), 0)
         if extent + before + after < 0:
             query.fail(f"pads {pads} crop more than shape {list(shape)} has")
@@ -215,7 +217,7 @@ def pad_amounts(query: Query) -> list[tuple[int, int]]:
 def _depth_to_space(query: Query) -> TensorType:
     n, c, h, w = query.expect_rank(0, 4, 4)
     query.choice("mode", "DCR", ("DCR", "CRD"))
-    block = query.int("blocksize")
+    block = query.int_attr("blocksize")
     if block < 1 or c % (block * block):
         query.fail(f"{c} channels cannot be spread over blocks of {block} x {block}")
     return TensorType(query.dtype(), (n, c // (block * block), h * block, w * block))
@@ -225,7 +227,7 @@ def _depth_to_space(query: Query) -> TensorType:
 def _space_to_depth(query: Query) -> TensorType:
     n, c, h, w = query.expect_rank(0, 4, 4)
     query.choice("mode", "DCR", ("DCR", "CRD"))
-    block = query.int("blocksize")
+    block = query.int_attr("blocksize")
     if block < 1 or h % block or w % block:
         query.fail(f"extents {h} x {w} are not whole blocks of {block} x {block}")
     return TensorType(query.dtype(), (n, c * block * block, h // block, w // block))
@@ -234,7 +236,7 @@ def _space_to_depth(query: Query) -> TensorType:
 @rule("ReverseSequence", least=2, most=2, attrs="batch_axis time_axis")
 def _reverse_sequence(query: Query) -> TensorType:
     shape = query.expect_rank(0, 2)
-    time, batch = query.int("time_axis", 0), query.int("batch_axis", 1)
+    time, batch = query.int_attr("time_axis", 0), query.int_attr("batch_axis", 1)
     if {time, batch} != {0, 1}:
         query.fail(f"time_axis {time} and batch_axis {batch} must be 0 and 1 in either order")
     query.expect_shape(1, (shape[batch],), "sequence_lens")

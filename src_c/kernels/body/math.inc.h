@@ -126,6 +126,71 @@ V_INLINE v_f v_softplus(v_f x) {
     return v_add(v_max(zero, x), v_log1p_reduced(f, e));
 }
 
+/* erf by two fits: |x| < 1: x + x P(x^2); above: 1 - e^(Q(|x|)) with Q = log erfc on [1, 4], where erf rounds to 1.
+ * Max error @ERF@ ULP. */
+V_INLINE v_f v_erf_small(v_f x) {
+    v_f x2 = v_mul(x, x);
+    v_f P = v_fma(v_set1(7.80690316e-05f), x2, v_set1(-0.00079978531f));
+    P = v_fma(P, x2, v_set1(0.0051871622f));
+    P = v_fma(P, x2, v_set1(-0.0268533472f));
+    P = v_fma(P, x2, v_set1(0.112835787f));
+    P = v_fma(P, x2, v_set1(-0.37612626f));
+    P = v_fma(P, x2, v_set1(0.128379166f));
+    return v_fma(x, P, x);
+}
+
+V_INLINE v_f v_erf(v_f x) {
+    v_f held = v_min(v_set1(4.0f), v_abs(x));
+    v_f Q = v_fma(v_set1(0.000186504418f), held, v_set1(-0.00294893468f));
+    Q = v_fma(Q, held, v_set1(0.0218433551f));
+    Q = v_fma(Q, held, v_set1(-0.103118181f));
+    Q = v_fma(Q, held, v_set1(-0.638131261f));
+    Q = v_fma(Q, held, v_set1(-1.12709761f));
+    Q = v_fma(Q, held, v_set1(-0.000339391147f));
+    v_f large = v_copysign(v_sub(v_set1(1.0f), v_exp(Q)), x);
+    return v_select(v_lt(held, v_set1(1.0f)), v_erf_small(x), large);
+}
+
+/* sin(x + quarter pi / 2) for |x| <= V_CIRCLE_LIMIT: x = n pi / 2 + r with pi / 2 in three parts (Cody & Waite; the first
+ * FMA is exact), then r + r^3 S(r^2) or 1 - r^2 / 2 + r^4 C(r^2) by the parity of n + quarter. */
+#define V_CIRCLE_LIMIT 8192.0f
+V_INLINE v_f v_circle(v_f x, float quarter) {
+    v_f n = v_round(v_mul(x, v_set1(0.636619747f)));
+    v_f r = v_fma(n, v_set1(-1.57079637f), x);
+    r = v_fma(n, v_set1(4.37113883e-08f), r);
+    r = v_fma(n, v_set1(1.71512451e-15f), r);
+    v_f r2 = v_mul(r, r), k = v_add(n, v_set1(quarter));
+    v_f S = v_fma(v_fma(v_set1(-0.000195178975f), r2, v_set1(0.00833218731f)), r2, v_set1(-0.166666552f));
+    v_f C = v_fma(v_fma(v_set1(2.44323273e-05f), r2, v_set1(-0.00138873095f)), r2, v_set1(0.0416666456f));
+    v_f sine = v_fma(v_mul(r, r2), S, r);
+    v_f cosine = v_fma(v_fma(C, r2, v_set1(-0.5f)), r2, v_set1(1.0f));
+    v_f half = v_mul(k, v_set1(0.5f)), fourth = v_mul(k, v_set1(0.25f));
+    v_f y = v_select(v_eq(half, v_floor(half)), sine, cosine);
+    return v_select(v_lt(v_sub(fourth, v_floor(fourth)), v_set1(0.5f)), y, v_neg(y));
+}
+
+/* The lanes beyond the limit (or inf) by libm in double. */
+static __attribute__((noinline)) v_f v_circle_far(v_f x, v_f y, double (*fn)(double)) {
+    float in[V_LANES], out[V_LANES];
+    v_store(in, x);
+    v_store(out, y);
+    for (int i = 0; i < V_LANES; i++)
+        if (fabsf(in[i]) > V_CIRCLE_LIMIT) out[i] = (float)fn(in[i]);
+    return v_load(out);
+}
+
+/* Max error @SIN@ ULP. */
+V_INLINE v_f v_sin(v_f x) {
+    v_f y = v_select(v_eq(x, v_set1(0.0f)), x, v_circle(x, 0.0f)); /* so that -0 stays */
+    return v_any(v_lt(v_set1(V_CIRCLE_LIMIT), v_abs(x))) ? v_circle_far(x, y, sin) : y;
+}
+
+/* Max error @COS@ ULP. */
+V_INLINE v_f v_cos(v_f x) {
+    v_f y = v_circle(x, 1.0f);
+    return v_any(v_lt(v_set1(V_CIRCLE_LIMIT), v_abs(x))) ? v_circle_far(x, y, cos) : y;
+}
+
 /* The activations of the ONNX recurrent operators (operator text of LSTM, "Activation functions"). */
 V_INLINE v_f v_activation(int kind, v_f x, v_f alpha, v_f beta) {
     const v_f one = v_set1(1.0f), zero = v_set1(0.0f);

@@ -1,29 +1,111 @@
 /* Reductions over contiguous runs. Element i goes to lane i % 16 whatever the vector width, the last block is filled up with
- * the operation's neutral value, and the 16 lanes meet in one fixed tree (lane j with j + 8, + 4, + 2, + 1). */
+ * a neutral value, and the 16 lanes meet in one fixed tree: lane j with j + 8, then + 4, + 2, + 1. */
 
-typedef v_f v_join(v_f a, v_f b);
+enum { JOIN_SUM, JOIN_PROD, JOIN_MAX, JOIN_MIN };
+enum { EACH_SELF, EACH_SQUARE /* (x - shift)^2 */, EACH_EXP /* e^(x - shift) */ };
 
-/* NaN stays once it is seen: v_max and v_min only pass on a NaN in their second operand. */
+/* NaN stays once it is seen, which v_max and v_min alone promise only for their second operand. */
 V_INLINE v_f v_max_nan(v_f a, v_f b) { return v_select(v_eq(a, a), v_max(a, b), a); }
 V_INLINE v_f v_min_nan(v_f a, v_f b) { return v_select(v_eq(a, a), v_min(a, b), a); }
 
-/* The 16 elements at src + i, filled up from n on: src itself or a copy in `last`. */
+V_INLINE v_f join(const int op, v_f a, v_f b) {
+    switch (op) {
+    case JOIN_SUM: return v_add(a, b);
+    case JOIN_PROD: return v_mul(a, b);
+    case JOIN_MAX: return v_max_nan(a, b);
+    default: return v_min_nan(a, b);
+    }
+}
+
+/* The same for one lane of the tree. */
+V_INLINE float join_lane(const int op, float a, float b) {
+    switch (op) {
+    case JOIN_SUM: return a + b;
+    case JOIN_PROD: return a * b;
+    case JOIN_MAX: return a > b || a != a ? a : b;
+    default: return a < b || a != a ? a : b;
+    }
+}
+
+/* The 16 elements at src + i, or a copy in `last` that is filled up past n. */
 V_INLINE const float *block_at(const float *src, int64_t i, int64_t n, float fill, float *last /* [16] */) {
     if (n - i >= GI_BLOCK) return src + i;
     for (int j = 0; j < GI_BLOCK; j++) last[j] = i + j < n ? src[i + j] : fill;
     return last;
 }
 
-V_INLINE float tree(v_join *join, const v_f *acc /* [V_PARTS] */) {
-    float lane[GI_BLOCK], one[V_LANES];
+V_INLINE float tree(const int op, const v_f *acc /* [V_PARTS] */) {
+    float lane[GI_BLOCK];
     for (int p = 0; p < V_PARTS; p++) v_store(lane + p * V_LANES, acc[p]);
     for (int half = GI_BLOCK / 2; half > 0; half /= 2)
-        for (int j = 0; j < half; j++) {
-            v_store(one, join(v_set1(lane[j]), v_set1(lane[j + half])));
-            lane[j] = one[0];
-        }
+        for (int j = 0; j < half; j++) lane[j] = join_lane(op, lane[j], lane[j + half]);
     return lane[0];
 }
 
-V_INLINE v_f v_same(v_f x) { return x; }
-V_INLINE v_f v_square(v_f x) { return v_mul(x, x); }
+V_INLINE v_f accumulate_each(const int op, const int each, v_f acc, v_f x, v_f shift) {
+    if (each == EACH_SELF) return join(op, x, acc);
+    x = v_sub(x, shift);
+    return each == EACH_SQUARE ? v_fma(x, x, acc) : v_add(v_exp(x), acc);
+}
+
+/* neutral: what an empty run gives. fill: an element that leaves an accumulator as it is. */
+V_INLINE float reduce_run(const int op, const int each, const float *src, int64_t n, float shift, float neutral, float fill) {
+    v_f acc[V_PARTS];
+    float last[GI_BLOCK];
+    for (int p = 0; p < V_PARTS; p++) acc[p] = v_set1(neutral);
+    for (int64_t i = 0; i < n; i += GI_BLOCK) {
+        const float *x = block_at(src, i, n, fill, last);
+        GI_UNROLL
+        for (int p = 0; p < V_PARTS; p++)
+            acc[p] = accumulate_each(op, each, acc[p], v_load(x + p * V_LANES), v_set1(shift));
+    }
+    return tree(op, acc);
+}
+
+static float reduce_sum(const float *src, int64_t n) { return reduce_run(JOIN_SUM, EACH_SELF, src, n, 0, 0, 0); }
+static float reduce_prod(const float *src, int64_t n) { return reduce_run(JOIN_PROD, EACH_SELF, src, n, 0, 1, 1); }
+static float reduce_max(const float *src, int64_t n) {
+    return reduce_run(JOIN_MAX, EACH_SELF, src, n, 0, -INFINITY, -INFINITY);
+}
+static float reduce_min(const float *src, int64_t n) { return reduce_run(JOIN_MIN, EACH_SELF, src, n, 0, INFINITY, INFINITY); }
+static float reduce_squares(const float *src, int64_t n) { return reduce_run(JOIN_SUM, EACH_SQUARE, src, n, 0, 0, 0); }
+
+static float dot(const float *x, const float *w, int64_t K) {
+    v_f acc[V_PARTS];
+    float last_x[GI_BLOCK], last_w[GI_BLOCK];
+    for (int p = 0; p < V_PARTS; p++) acc[p] = v_set1(0.0f);
+    for (int64_t k = 0; k < K; k += GI_BLOCK) {
+        const float *xk = block_at(x, k, K, 0, last_x), *wk = block_at(w, k, K, 0, last_w);
+        GI_UNROLL
+        for (int p = 0; p < V_PARTS; p++) acc[p] = v_fma(v_load(xk + p * V_LANES), v_load(wk + p * V_LANES), acc[p]);
+    }
+    return tree(JOIN_SUM, acc);
+}
+
+/* dst = e^(x - top) / sum, or (x - top) - log sum. */
+static void softmax(float *dst, const float *src, int64_t n, int logarithm) {
+    const float top = reduce_max(src, n);
+    const v_f sum = v_set1(reduce_run(JOIN_SUM, EACH_EXP, src, n, top, 0, -INFINITY));
+    const v_f log_sum = v_log(sum);
+    for (int64_t i = 0; i < n; i += V_LANES) {
+        const v_f x = v_sub(v_load_n(src + i, n - i), v_set1(top));
+        v_store_n(dst + i, logarithm ? v_sub(x, log_sum) : v_div(v_exp(x), sum), n - i);
+    }
+}
+
+static void layer_norm(float *dst, const float *src, const float *scale, const float *bias, int64_t n, float epsilon) {
+    const float mean = reduce_sum(src, n) / (float)n;
+    const float variance = reduce_run(JOIN_SUM, EACH_SQUARE, src, n, mean, 0, mean) / (float)n;
+    const v_f inverse = v_div(v_set1(1.0f), v_sqrt(v_set1(variance + epsilon)));
+    for (int64_t i = 0; i < n; i += V_LANES) {
+        v_f y = v_mul(v_sub(v_load_n(src + i, n - i), v_set1(mean)), inverse);
+        if (scale) y = v_mul(y, v_load_n(scale + i, n - i));
+        if (bias) y = v_add(y, v_load_n(bias + i, n - i));
+        v_store_n(dst + i, y, n - i);
+    }
+}
+
+static void axpy(float *dst, const float *src, int64_t n, float a) {
+    for (int64_t i = 0; i < n; i += V_LANES)
+        v_store_n(dst + i, v_fma(v_set1(a), v_load_n(src + i, n - i), v_load_n(dst + i, n - i)), n - i);
+}

@@ -21,6 +21,9 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
 
 #define V_INLINE static inline __attribute__((always_inline))
 #define V_LANES 1
@@ -48,8 +51,14 @@ V_INLINE v_f v_fma(v_f a, v_f b, v_f c) { return fmaf(a, b, c); }
 V_INLINE v_f v_sqrt(v_f a) { return sqrtf(a); }
 V_INLINE v_f v_abs(v_f a) { return fabsf(a); }
 V_INLINE v_f v_neg(v_f a) { return -a; }
+#if defined(__SSE__)
+/* The instruction, because it flushes denormals in the flushing mode and what a compiler makes of the ternary may not. */
+V_INLINE v_f v_min(v_f a, v_f b) { return _mm_cvtss_f32(_mm_min_ss(_mm_set_ss(a), _mm_set_ss(b))); }
+V_INLINE v_f v_max(v_f a, v_f b) { return _mm_cvtss_f32(_mm_max_ss(_mm_set_ss(a), _mm_set_ss(b))); }
+#else
 V_INLINE v_f v_min(v_f a, v_f b) { return a < b ? a : b; }
 V_INLINE v_f v_max(v_f a, v_f b) { return a > b ? a : b; }
+#endif
 V_INLINE v_f v_round(v_f a) { return rintf(a); }
 V_INLINE v_f v_floor(v_f a) { return floorf(a); }
 V_INLINE v_f v_ceil(v_f a) { return ceilf(a); }

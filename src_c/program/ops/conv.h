@@ -19,6 +19,8 @@ typedef struct gi_conv_op {
     /* conv_gemm */
     gi_operand columns, results;             /* scratch [slab][K], [slab][M]; absent where not needed */
     int64_t slab;                            /* positions the scratch of one row holds */
+    int64_t inside[2];                       /* windows from 0 up to here lie inside the image */
+    const int32_t *offset;                   /* [K] floats of such a window from its first one on, or NULL */
     /* conv_direct */
     gi_operand plane, sums;                  /* scratch [stride][stride][plane_h][plane_w], [M][tile_h * plane_w] */
     int64_t tile_h, tile_w;                  /* output positions done together */

@@ -54,10 +54,11 @@ static void add_channel(const gi_conv_op *op, const gi_kernels *kernels, const t
         }
 }
 
-static void start_sums(const gi_conv_op *op, const tile *t) {
-    const int64_t lanes = tile_lanes(op, t);
+/* The bias times one: a fill in full vectors. */
+static void start_sums(const gi_conv_op *op, const gi_kernels *kernels, const tile *t) {
+    const float one = 1.0f;
     for (int64_t m = 0; m < op->M; m++)
-        for (int64_t i = 0; i < lanes; i++) t->sums[m * tile_pitch(op) + i] = t->packed[m];
+        kernels->arithmetic[GI_MUL](t->sums + m * tile_pitch(op), &t->packed[m], 0, &one, 0, tile_lanes(op, t));
 }
 
 static void store_sums(const gi_conv_op *op, const tile *t) {
@@ -73,7 +74,7 @@ static void store_sums(const gi_conv_op *op, const tile *t) {
 static void run_tile(const gi_conv_op *op, const gi_kernels *kernels, const tile *t) {
     const float *weights = t->packed + GI_BLOCK;
     const int64_t taps = op->window.kernel[0] * op->window.kernel[1];
-    start_sums(op, t);
+    start_sums(op, kernels, t);
     for (int64_t c = 0; c < op->C; c++, weights += taps * GI_BLOCK) {
         stage_plane(op, t, t->in + c * op->in_stride[1]);
         add_channel(op, kernels, t, weights);

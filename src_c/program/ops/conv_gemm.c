@@ -1,8 +1,10 @@
 /* Convolution as a product: the input under each output position is one row of K floats. Positions of all rows, images
  * and lines are taken together, so that a batch of streams reads the weights once. */
 #include "conv.h"
+#include "../builder.h"
+#include <string.h>
 
-enum { SLAB_FLOATS = 1 << 18 /* columns of a slab: what an L2 cache keeps */ };
+enum { SLAB_FLOATS = 1 << 18 /* columns of a slab: what an L2 cache keeps */, MOST_OFFSETS = 1 << 16 };
 
 /* Up to GI_CONV_SLAB output positions, of one group at a time. */
 typedef struct slab {
@@ -42,16 +44,31 @@ static void next_group(const gi_conv_op *op, slab *s) {
     }
 }
 
+/* dst [K]: the input under one window that may reach into the padding. Taps outside, then channels inside, since a window
+ * at the border is mostly narrow. */
+static void take_clipped(const gi_conv_op *op, float *dst, const float *image, int64_t y, int64_t x) {
+    const gi_window *window = &op->window;
+    const int64_t width = window->kernel[1], taps = window->kernel[0] * width;
+    int64_t low[2], high[2];
+    gi_inside(y, window->dilation[0], window->kernel[0], op->h, &low[0], &high[0]);
+    gi_inside(x, window->dilation[1], width, op->w, &low[1], &high[1]);
+    memset(dst, 0, (size_t)op->K * sizeof *dst);
+    for (int64_t i = low[0]; i < high[0]; i++)
+        for (int64_t j = low[1]; j < high[1]; j++) {
+            const float *src = image + (y + i * window->dilation[0]) * op->in_stride[2] +
+                               (x + j * window->dilation[1]) * op->in_stride[3];
+            for (int64_t c = 0; c < op->C; c++) dst[c * taps + i * width + j] = src[c * op->in_stride[1]];
+        }
+}
+
 /* dst [K]: the input under one window, zeros where it is padding. */
 static void take_window(const gi_conv_op *op, float *dst, const float *image, int64_t y, int64_t x) {
-    const gi_window *window = &op->window;
-    for (int64_t c = 0; c < op->C; c++)
-        for (int64_t i = 0; i < window->kernel[0]; i++, dst += window->kernel[1]) {
-            int64_t line = y + i * window->dilation[0];
-            int64_t width = line >= 0 && line < op->h ? op->w : 0;
-            const float *src = image + c * op->in_stride[1] + (width ? line : 0) * op->in_stride[2];
-            gi_take_padded(dst, src, op->in_stride[3], x, window->dilation[1], window->kernel[1], width);
-        }
+    if (!op->offset || y < 0 || x < 0 || y >= op->inside[0] || x >= op->inside[1]) {
+        take_clipped(op, dst, image, y, x);
+        return;
+    }
+    const float *src = image + y * op->in_stride[2] + x * op->in_stride[3];
+    for (int64_t k = 0; k < op->K; k++) dst[k] = src[op->offset[k]];
 }
 
 /* How many pointers from the first on are evenly spaced, and by how much. */
@@ -130,6 +147,27 @@ static int is_run(const gi_conv_op *op) {
     return 1;
 }
 
+/* Where the K floats of a window inside the image lie. The op works without: no table where no window is inside, or where
+ * it would be large. */
+static void set_offsets(gi_builder *b, gi_conv_op *op) {
+    const gi_window *w = &op->window;
+    const int64_t extent[2] = {op->h, op->w}, most = INT32_MAX / 4;
+    for (int i = 0; i < 2; i++) op->inside[i] = extent[i] - (w->kernel[i] - 1) * w->dilation[i];
+    if (op->inside[0] < 1 || op->inside[1] < 1 || op->K > MOST_OFFSETS) return;
+    for (int i = 1; i < 4; i++) {
+        int64_t reach = i == 1 ? op->C : extent[i - 2];
+        if (op->in_stride[i] > most / reach || op->in_stride[i] < -most / reach) return;
+    }
+    int32_t *offset = gi_arena_take(b->program->arena, (size_t)op->K * sizeof *offset);
+    if (!offset) return;
+    op->offset = offset;
+    for (int64_t c = 0; c < op->C; c++)
+        for (int64_t i = 0; i < w->kernel[0]; i++)
+            for (int64_t j = 0; j < w->kernel[1]; j++)
+                *offset++ = (int32_t)(c * op->in_stride[1] + i * w->dilation[0] * op->in_stride[2] +
+                                      j * w->dilation[1] * op->in_stride[3]);
+}
+
 int gi_conv_plan_gemm(gi_builder *b, gi_conv_op *op, gi_error *err) {
     int is_plain = is_run(op) && is_inside(op, 0, op->oh, op->h) && is_inside(op, 1, op->ow, op->w);
     int is_stored = op->M == 1 || op->out_stride[1] == 1;
@@ -137,5 +175,6 @@ int gi_conv_plan_gemm(gi_builder *b, gi_conv_op *op, gi_error *err) {
     op->slab = positions < GI_CONV_SLAB ? positions : GI_CONV_SLAB;
     if (op->slab > fitting) op->slab = fitting > 0 ? fitting : 1;
     int status = gi_take_scratch(b, &op->columns, !is_plain, gi_size_mul(op->slab, op->K), err);
+    if (!is_plain) set_offsets(b, op);
     return status < 0 ? status : gi_take_scratch(b, &op->results, !is_stored, gi_size_mul(op->slab, op->M), err);
 }

@@ -1,0 +1,18 @@
+/* The portable table: plain C11 and libm, the oracle of the others. */
+#include "../cell_layout.h"
+#include "../kernels.h"
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "vec_scalar.h"
+
+#include "../body/math.inc.h"
+#include "../body/product.inc.h"
+#include "../body/gates.inc.h"
+#include "../body/reduce.inc.h"
+#include "../body/map.inc.h"
+
+#define GI_TABLE gi_kernels_scalar
+#define GI_TABLE_NAME "scalar"
+#include "../body/table.inc.h"

@@ -1,0 +1,40 @@
+"""How files made to hurt are judged: a GateInferError, within two seconds, without a large allocation."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from gateinfer.errors import GateInferError
+from gateinfer.graph.fold import fold_constants, specialize
+from gateinfer.graph.ir import Graph
+from gateinfer.loaders.onnx import load_onnx
+
+SECONDS = 2.0
+BYTES = 64 << 20
+
+Source = bytes | Path
+
+
+def ingest(source: Source) -> Graph:
+    """Everything that happens before code is generated; open dimensions become 1."""
+    graph = fold_constants(load_onnx(source))
+    shapes = {p.name: tuple(d if isinstance(d, int) else 1 for d in p.shape or ()) for p in graph.inputs}
+    return specialize(graph, shapes)
+
+
+def assert_refused(source: Source) -> None:
+    tracemalloc.start()
+    started = time.perf_counter()
+    try:
+        with pytest.raises(GateInferError) as caught:
+            ingest(source)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert time.perf_counter() - started < SECONDS
+    assert peak < BYTES
+    assert str(caught.value)
