@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ import numpy as np
 from gateinfer import _core
 from gateinfer.errors import GateInferError, ShapeError, UnsupportedOp
 from gateinfer.feeds import as_feed
-from gateinfer.graph.bind import bind_shapes
 from gateinfer.graph.fold import fold_constants, unsupported
 from gateinfer.graph.ir import Graph, Port
 from gateinfer.graph.states import State, detect_states
@@ -115,7 +114,7 @@ class Model:
         """Compiles at once when every shape is known, so that errors surface at load."""
         ports = [port for port in self.inputs if port.name not in self.graph.defaults]
         if all(port.type.is_static for port in ports) and not any(port.name in self._deciding for port in ports):
-            self.plan({port.name: tuple(port.shape or ()) for port in ports}, {})  # type: ignore[misc]
+            self.plan({port.name: port.type.extents for port in ports}, {})
 
     def port(self, name: str) -> Port:
         """The input called `name`; ShapeError with the names there are otherwise."""
@@ -134,11 +133,9 @@ class Model:
         states: Sequence[tuple[str, str]] = (),
     ) -> Plan:
         """The program for these input shapes and constant inputs (engine use)."""
-        known = dict(shapes) | {name: value.shape for name, value in values.items()}
-        bind_shapes(self.graph, known)
-        return self.plans.get(shapes, dict(self._unfed_defaults(known)) | dict(values), states)
+        return self.plans.get(shapes, self._unfed_defaults(shapes.keys() | values.keys()) | dict(values), states)
 
-    def _unfed_defaults(self, fed: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def _unfed_defaults(self, fed: Set[str]) -> dict[str, np.ndarray]:
         return {name: value for name, value in self.graph.defaults.items() if name not in fed}
 
     # ---- one call ------------------------------------------------------------------------------------------------------

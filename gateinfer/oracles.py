@@ -33,6 +33,9 @@ def onnxruntime_oracle(model: Model) -> Oracle:
     names = [port.name for port in model.outputs]
 
     def run(feeds: Mapping[str, np.ndarray]) -> Results:
+        empty = [name for name, value in feeds.items() if not value.size]
+        if empty:
+            raise GateInferError(f"input {empty[0]!r} is empty: onnxruntime aborts the process on empty recurrent inputs")
         return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
     return run
@@ -59,19 +62,19 @@ def onnxruntime_session(model: Model) -> Any:
 
 def reference_oracle(model: Model) -> Oracle:
     """The float64 reference on the specialised graph; needs the onnx package for operators that are not recurrent."""
-    from gateinfer.reference import run_graph
+    from gateinfer.reference import compile_graph
 
     @lru_cache(maxsize=16)
-    def graph_for(key: tuple[tuple[str, tuple[int, ...]], ...], decided: tuple[tuple[str, bytes, str], ...]) -> Any:
+    def compiled(key: tuple[tuple[str, tuple[int, ...]], ...], decided: tuple[tuple[str, bytes, str], ...]) -> Any:
         shapes = dict(key)
         values = {n: np.frombuffer(b, d).reshape(shapes.pop(n)) for n, b, d in decided}
-        return specialize(model.graph, shapes, values)
+        graph = specialize(model.graph, shapes, values)
+        return {port.name for port in graph.inputs}, compile_graph(graph)
 
     def run(feeds: Mapping[str, np.ndarray]) -> Results:
         decided = tuple((n, v.tobytes(), v.dtype.str) for n, v in sorted(feeds.items()) if model.is_deciding(n))
-        graph = graph_for(tuple(sorted((n, v.shape) for n, v in feeds.items())), decided)
-        names = {port.name for port in graph.inputs}
-        return run_graph(graph, {n: v for n, v in feeds.items() if n in names})
+        names, evaluate = compiled(tuple(sorted((n, v.shape) for n, v in feeds.items())), decided)
+        return evaluate({n: v for n, v in feeds.items() if n in names})
 
     return run
 

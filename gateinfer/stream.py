@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -91,7 +91,7 @@ class Stream:
         self.state = StateView(self)
         self.inputs: dict[str, np.ndarray] = {}
         self.outputs: dict[str, np.ndarray] = {}
-        self.step = self._step_unbound
+        self.step: Callable[[], None] = self._step_unbound
         self._states = {state.input: state for state in states}
         self._pairs = tuple((state.input, state.output) for state in states)
         self._constants = {name: as_feed(model.port(name), v, "constant") for name, v in constants.items()}
@@ -200,10 +200,9 @@ class Stream:
         for port in self._frame_ports:
             if port.name in self.model.graph.defaults and port.name not in fixed:
                 continue
-            shape = fixed.get(port.name, port.shape)
-            if shape is None or not all(isinstance(d, int) for d in shape) or self.model.is_deciding(port.name):
+            if self.model.is_deciding(port.name) or not (port.name in fixed or port.type.is_static):
                 return
-            frames[port.name] = shape
+            frames[port.name] = fixed[port.name] if port.name in fixed else port.type.extents
         if not any(0 in shape for shape in frames.values()):
             self._bind(frames, {})
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gateinfer.errors import StateMismatch
-from gateinfer.graph.ir import Dim, Graph, Node, Port
+from gateinfer.graph.ir import UNKNOWN_DTYPE, Dim, Graph, Node, Port
 
 RECURRENT = ("LSTM", "GRU", "RNN")
 H0, C0, Y_H, Y_C = 5, 6, 1, 2
@@ -137,7 +137,7 @@ def _given_output(inputs: dict[str, Port], outputs: dict[str, Port], source: str
 
 def _compatible(source: Port, target: Port) -> bool:
     """Same dtype, same rank, and no two known extents that differ. A shape of () on an output means nobody wrote it down."""
-    if source.dtype != target.dtype:
+    if target.dtype not in (source.dtype, UNKNOWN_DTYPE):
         return False
     if source.shape is None or not target.shape:
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,11 @@ from gateinfer.graph.recurrent_attrs import Recurrent, parse_recurrent
 from gateinfer.lower.context import Lowering
 from gateinfer.lower.registry import lowers
 from gateinfer.lower.tensor import Tensor
+
+if TYPE_CHECKING:
+    from gateinfer._core import View
+
+T = TypeVar("T")
 
 X, W, R, B, LENS, H0, C0, P = range(8)
 """Input positions; GRU and RNN end at H0."""
@@ -23,7 +29,7 @@ def recurrent(ctx: Lowering, node: Node) -> None:
     """One gi_recurrent per direction on slices of the node's tensors."""
     spec = parse_recurrent(node)
     x = ctx.value(node.input(X))
-    x = _unit_stride(ctx, x if spec.layout == 0 else x.transpose((1, 0, 2)))
+    x = ctx.unit_stride(x if spec.layout == 0 else x.transpose((1, 0, 2)))
     outputs = [ctx.out(node, i) if ctx.wanted(node.output(i)) else None for i in range(3)]
     direct = [_writable(ctx, out) for out in outputs]
     for direction in range(len(spec.directions)):
@@ -53,7 +59,7 @@ def _one_direction(
     )
 
 
-def _view(tensor: Tensor | None):  # noqa: ANN202  (View of the builder, or None)
+def _view(tensor: Tensor | None) -> View | None:
     return None if tensor is None else tensor.view
 
 
@@ -74,15 +80,11 @@ def _initial(ctx: Lowering, node: Node, spec: Recurrent, direction: int, index: 
     if not name:
         return None
     state = _state(ctx.value(name), spec, direction)
-    return None if state is None else _unit_stride(ctx, state)
+    return None if state is None else ctx.unit_stride(state)
 
 
 def _has_unit_stride(tensor: Tensor) -> bool:
     return tensor.size == 0 or tensor.shape[-1] == 1 or tensor.strides[-1] == 1
-
-
-def _unit_stride(ctx: Lowering, tensor: Tensor) -> Tensor:
-    return tensor if _has_unit_stride(tensor) else ctx.contiguous(tensor)
 
 
 def _writable(ctx: Lowering, out: Tensor | None) -> Tensor | None:
@@ -113,14 +115,21 @@ def _packed(ctx: Lowering, node: Node, spec: Recurrent, direction: int, cell: Ce
         return _packed_at_run_time(ctx, names, direction, cell)
 
     def make() -> np.ndarray:
-        parts = [None if a is None else np.ascontiguousarray(a[direction], np.float32) for a in arrays]
-        return pack_cell(cell, *parts, *[None] * (4 - len(parts)))
+        w, r, *rest = [None if a is None else np.ascontiguousarray(a[direction], np.float32) for a in arrays]
+        assert w is not None and r is not None  # inputs W and R are not optional
+        return pack_cell(cell, w, r, *_two(rest))
 
     return ctx.packed("cell", names, arrays, (cell, direction), make)
 
 
 def _packed_at_run_time(ctx: Lowering, names: Sequence[str], direction: int, cell: Cell) -> int:
     target = ctx.new(np.float32, (packed_cell_size(cell),))
-    parts = [_view(ctx.contiguous(ctx.value(name).select(0, direction))) if name else None for name in names]
-    ctx.builder.cell_pack(cell, target.id, *parts, *[None] * (4 - len(parts)))
+    w, r, *rest = [ctx.contiguous(ctx.value(name).select(0, direction)).view if name else None for name in names]
+    assert w is not None and r is not None  # inputs W and R are not optional
+    ctx.builder.cell_pack(cell, target.id, w, r, *_two(rest))
     return target.id
+
+
+def _two(rest: Sequence[T | None]) -> tuple[T | None, T | None]:
+    """B and P, of which all but LSTM have only the first."""
+    return rest[0], rest[1] if len(rest) > 1 else None
