@@ -1,5 +1,8 @@
-"""Typed contract of the compiled engine: a thin coat over src_c/gateinfer.h. It checks, pins, releases the GIL and raises;
-it does no arithmetic. Views are tuples (tensor, offset, shape, strides) in elements, or None where an operand may be absent."""
+"""Typed contract of the compiled engine: a thin coat over src_c/gateinfer.h.
+
+It checks, pins, releases the GIL and raises; it does no arithmetic. Views are tuples (tensor, offset, shape, strides)
+in elements, or None where an operand may be absent.
+"""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ def initial_states(model: Model, frame: Frame, constants: Frame) -> dict[str, np
         return {}
     stream = model.stream(constants=constants)
     stream(**frame)
-    return {state.input: stream.initial_state(state.input) for state in model.states}
+    return {state.input: stream.state.initial_of(state.input) for state in model.states}
 
 
 ENGINE, RUN, BOUND = "gateinfer", "onnxruntime run", "onnxruntime io_binding"

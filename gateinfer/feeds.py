@@ -35,10 +35,14 @@ def check_shape(port: Port, shape: tuple[int, ...], what: str = "input") -> None
     if port.shape is None:
         return
     if len(shape) != len(port.shape):
-        raise ShapeError(f"{what} {port.name!r}: expected rank {len(port.shape)} {spell(port.shape)}, got shape {shape}")
+        raise ShapeError(
+            f"{what} {port.name!r}: expected rank {len(port.shape)} {spell(port.shape)}, got shape {shape}"
+        )
     for axis, (expected, got) in enumerate(zip(port.shape, shape, strict=True)):
         if isinstance(expected, int) and expected != got:
-            raise ShapeError(f"{what} {port.name!r}: axis {axis} must be {expected} {spell(port.shape)}, got shape {shape}")
+            raise ShapeError(
+                f"{what} {port.name!r}: axis {axis} must be {expected} {spell(port.shape)}, got shape {shape}"
+            )
 
 
 def spell(shape: tuple[Dim, ...] | None) -> str:
@@ -76,7 +80,7 @@ def _convert(port: Port, array: np.ndarray, what: str) -> np.ndarray:
         return array.astype(wanted)
     if array.ndim == 0 and kinds in ("if", "uf"):
         return array.astype(wanted)  # a Python number for a float scalar
-    raise ShapeError(f"{what} {port.name!r}: expected {wanted}, got {array.dtype}; convert it with .astype({wanted.name!r})")
+    raise ShapeError(f"{what} {port.name!r}: expected {wanted}, got {array.dtype}; use .astype({wanted.name!r})")
 
 
 def _convert_float(port: Port, array: np.ndarray, wanted: np.dtype, what: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gateinfer import _core
-from gateinfer.errors import GateInferError, ShapeError, UnsupportedOp
+from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
 from gateinfer.feeds import as_feed
 from gateinfer.graph.fold import fold_constants, unsupported
 from gateinfer.graph.ir import Graph, Port
@@ -53,7 +53,7 @@ def load(
     source : path or bytes
         An ONNX file, or its contents.
     isa : str
-        Kernel table: "auto", "scalar", "avx2" or "avx512". The environment variable GATEINFER_ISA lowers what "auto" takes.
+        Kernel table: "auto", "scalar", "avx2" or "avx512". The environment variable GATEINFER_ISA lowers "auto".
     threads : int
         Threads per step. This version runs on one.
     fallback : "onnxruntime" or None
@@ -74,7 +74,8 @@ def load(
         raise GateInferError(f"fallback={fallback!r}: expected 'onnxruntime' or None")
     if isa != "auto" and isa not in _core.isa_names():
         raise GateInferError(f"isa={isa!r}: this build has auto, {', '.join(_core.isa_names())}")
-    return Model(load_onnx(source, allow_nonfinite=allow_nonfinite), isa=isa, source=source)
+    graph = load_onnx(source, allow_nonfinite=allow_nonfinite)
+    return Model(graph, isa=isa, source=source, allow_nonfinite=allow_nonfinite)
 
 
 class Model:
@@ -90,9 +91,12 @@ class Model:
         Kernel table in use.
     """
 
-    def __init__(self, graph: Graph, *, isa: str = "auto", source: Source | None = None) -> None:
+    def __init__(
+        self, graph: Graph, *, isa: str = "auto", source: Source | None = None, allow_nonfinite: bool = False
+    ) -> None:
         self.isa = _core.best_isa() if isa == "auto" else isa
         self.source = source
+        self._allow_nonfinite = allow_nonfinite
         self.graph = fold_constants(graph)
         refused = unsupported(self.graph, NATIVE_OPS)
         if refused:
@@ -138,12 +142,12 @@ class Model:
     def _unfed_defaults(self, fed: Set[str]) -> dict[str, np.ndarray]:
         return {name: value for name, value in self.graph.defaults.items() if name not in fed}
 
-    # ---- one call ------------------------------------------------------------------------------------------------------
+    # ---- one call ----------------------------------------------------------------------------------------------------
 
     def run(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
     ) -> list[np.ndarray]:
-        """Same meaning as onnxruntime's InferenceSession.run: all inputs in, the named (or all) outputs out, nothing kept.
+        """Same meaning as onnxruntime's InferenceSession.run: all inputs in, the named (or all) outputs out.
 
         Parameters
         ----------
@@ -200,7 +204,7 @@ class Model:
         return results
 
     def __call__(self, *args: Any, **feeds: Any) -> np.ndarray | dict[str, np.ndarray]:
-        """Run with positional inputs in the order of `inputs`, or by name: the array, or a dict when several come out."""
+        """Run with inputs in the order of `inputs`, or by name: the array, or a dict when several come out."""
         if len(args) > len(self.inputs):
             raise ShapeError(f"the model has {len(self.inputs)} inputs, got {len(args)}")
         named = {port.name: value for port, value in zip(self.inputs, args, strict=False)}
@@ -209,7 +213,7 @@ class Model:
             return results[0]
         return {port.name: value for port, value in zip(self.outputs, results, strict=True)}
 
-    # ---- many calls ----------------------------------------------------------------------------------------------------
+    # ---- many calls --------------------------------------------------------------------------------------------------
 
     def stream(
         self,
@@ -243,7 +247,14 @@ class Model:
         given = dict(constants or {}) | more_constants
         return Stream(self, detect_states(self.graph, states), given, dict(shapes or {}), dict(initial or {}))
 
-    # ---- looking at it ---------------------------------------------------------------------------------------------------
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles as the file it came from: by path, or by content when it came as bytes."""
+        if self.source is None:
+            raise GateInferError("a model that came from no file cannot be pickled")
+        source = self.source if isinstance(self.source, bytes) else os.path.abspath(self.source)
+        return _reloaded, (source, self.isa, self._allow_nonfinite)
+
+    # ---- looking at it -----------------------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
         """Nodes, ops, states, multiply-adds, packed bytes and instruction set, as a table."""
@@ -262,6 +273,16 @@ class Model:
     def __repr__(self) -> str:
         ins, outs = (", ".join(p.name for p in ports) for ports in (self.inputs, self.outputs))
         return f"<gateinfer.Model ({ins}) -> ({outs}), {len(self.graph.nodes)} nodes, {self.isa}>"
+
+
+def _reloaded(source: Source, isa: str, allow_nonfinite: bool) -> Model:
+    """The pickled model on this machine: its own instruction set if it runs here, else the best one that does."""
+    try:
+        return load(source, isa=isa, allow_nonfinite=allow_nonfinite)
+    except ModelError:
+        raise
+    except GateInferError:
+        return load(source, allow_nonfinite=allow_nonfinite)
 
 
 _ONNX_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bool": "bool"}

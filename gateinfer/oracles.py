@@ -1,4 +1,4 @@
-"""Who is asked for the right answer: onnxruntime, and the float64 reference. And the engine, run the way users run it."""
+"""Who is asked for the right answer: onnxruntime and the float64 reference. And the engine, as users run it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def onnxruntime_oracle(model: Model) -> Oracle:
     def run(feeds: Mapping[str, np.ndarray]) -> Results:
         empty = [name for name, value in feeds.items() if not value.size]
         if empty:
-            raise GateInferError(f"input {empty[0]!r} is empty: onnxruntime aborts the process on empty recurrent inputs")
+            raise GateInferError(f"input {empty[0]!r} is empty, on which onnxruntime may abort the process")
         return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
     return run
@@ -99,7 +99,10 @@ class EngineRun:
             return {port.name: value for port, value in zip(self._model.outputs, results, strict=True)}
         result = self._stream(**frame)
         if not self.initial_states:
-            self.initial_states = {s.input: self._stream.initial_state(s.input) for s in self.pairs}
+            self.initial_states = {
+                s.input: self._stream.state.initial_of(s.input)
+                for s in self.pairs
+            }
         named = result if isinstance(result, dict) else {self._stream.result_names[0]: result}
         return named | {state.output: self._stream.state[state.input].copy() for state in self.pairs}
 

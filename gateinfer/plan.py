@@ -19,7 +19,7 @@ MAX_PLANS = 32
 """Programs kept per model; the one used longest ago goes first."""
 
 MAX_PLAN_BYTES = 8 << 30
-"""Memory one stream of one plan may take. More is almost surely a wrong shape, and is refused before it is allocated."""
+"""Memory one stream of one plan may take. More is surely a wrong shape, and is refused before it is allocated."""
 
 MAX_IDLE_RUNNERS = 4
 """Runners kept per plan for calls of `run` from several threads."""

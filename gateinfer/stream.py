@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from gateinfer._core import Runner
-from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch
+from gateinfer.errors import ModelError, ShapeError, StateMismatch
 from gateinfer.feeds import as_feed, check_shape, spell
-from gateinfer.graph.bind import bind_shapes, resolve
+from gateinfer.graph.bind import bind_shapes
 from gateinfer.graph.ir import Port
 from gateinfer.graph.states import State
 from gateinfer.plan import Plan
+from gateinfer.state import Arrays, StateStore
 
 if TYPE_CHECKING:
     from gateinfer.model import Model
@@ -40,38 +41,16 @@ class Binding:
             self.runner.bind(tensor, self.outputs[name])
 
 
-class StateView(MutableMapping[str, np.ndarray]):
-    """The state arrays of a stream by input name. Values are views: writing into them changes the stream."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._stream._state_array(name)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._stream._set_state(name, value)
-
-    def __delitem__(self, name: str) -> NoReturn:
-        raise GateInferError("a state cannot be deleted; s.reset() restores its initial value")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._stream._states)
-
-    def __len__(self) -> int:
-        return len(self._stream._states)
-
-
 class Stream:
     """Frames in, results out, state kept. Made by `Model.stream`.
 
-    `s(frame)` copies in and out. `s.x[...] = frame; s.step(); s.y` works on bound buffers, where `x` and `y` are the names
-    of ports (also `s.inputs["x"]`, `s.outputs["y"]`), and is the fastest path. The first frame fixes symbolic dimensions;
-    a frame of another chunk length is planned once and cached, and the state carries on.
+    `s(frame)` copies in and out. On bound buffers, `s.x[...] = frame; s.step(); s.y` is the fastest path, where `x` and
+    `y` are names of ports (also `s.inputs["x"]`, `s.outputs["y"]`). The first frame fixes symbolic dimensions; a frame
+    of another chunk length is planned once and cached, and the state carries on.
 
     Attributes
     ----------
-    state : StateView
+    state : StateStore
         State arrays by input name; assignment copies, also before the first frame.
     inputs, outputs : dict of str to ndarray
         Buffers bound for the current frame shapes.
@@ -88,7 +67,6 @@ class Stream:
         initial: Mapping[str, Any],
     ) -> None:
         self.model = model
-        self.state = StateView(self)
         self.inputs: dict[str, np.ndarray] = {}
         self.outputs: dict[str, np.ndarray] = {}
         self.step: Callable[[], None] = self._step_unbound
@@ -97,14 +75,14 @@ class Stream:
         self._constants = {name: as_feed(model.port(name), v, "constant") for name, v in constants.items()}
         self._frame_ports = [p for p in model.inputs if p.name not in self._states and p.name not in self._constants]
         self._result_names = [p.name for p in model.outputs if p.name not in {s.output for s in states}]
-        self._arrays: dict[str, np.ndarray] = {}
-        self._initial = {n: as_feed(self._state_port(n), v, "initial state").copy() for n, v in initial.items()}
+        ports = {state.input: model.port(state.input) for state in states}
+        self.state = StateStore(ports, initial, model.graph.defaults)
         self._bindings: dict[Any, Binding] = {}
         check_streamable(model, states)
         self._check_constants()
         self._fix_shapes(shapes)
 
-    # ---- calls that copy -------------------------------------------------------------------------------------------------
+    # ---- calls that copy ---------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, out: Any = None, **frames: Any) -> Any:
         """One frame or chunk through the model.
@@ -112,7 +90,7 @@ class Stream:
         Parameters
         ----------
         *args, **frames : array
-            Frame inputs in the order of the model's inputs, or by name. Inputs with a default in the file may be left out.
+            Frame inputs in the order of the model's inputs, or by name. Those with a default in the file are optional.
         out : ndarray or dict of str to ndarray, optional
             Where results go; nothing is allocated then.
 
@@ -172,7 +150,7 @@ class Stream:
             target[...] = result
         return out
 
-    # ---- bound buffers ---------------------------------------------------------------------------------------------------
+    # ---- bound buffers -----------------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> np.ndarray:
         """Only asked for ports without a buffer: those that have one are attributes."""
@@ -181,6 +159,11 @@ class Stream:
         if any(name == p.name for p in (*self.model.inputs, *self.model.outputs)):
             raise AttributeError(f"{name!r} has no buffer yet: {self._unbound_reason()}")
         raise AttributeError(f"stream has no attribute or bound port {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if any(name in self.__dict__.get(ports, ()) for ports in ("inputs", "outputs")):
+            raise AttributeError(f"{name!r} is a bound buffer: write into it with s.{name}[...] = value")
+        object.__setattr__(self, name, value)
 
     def _step_unbound(self) -> NoReturn:
         raise ShapeError(f"nothing is bound yet: {self._unbound_reason()}")
@@ -195,7 +178,7 @@ class Stream:
             check_shape(self.model.port(name), tuple(shape), "shapes=")
         fixed = {name: tuple(int(d) for d in shape) for name, shape in shapes.items()}
         for name in self._states.keys() & fixed.keys():
-            self._arrays[name] = self._initial_array(name, fixed[name])
+            self.state.arrays[name] = self.state.initial_array(name, fixed[name])
         frames = {}
         for port in self._frame_ports:
             if port.name in self.model.graph.defaults and port.name not in fixed:
@@ -213,7 +196,7 @@ class Stream:
         if binding is None:
             plan, arrays = self._plan(frame_shapes, deciding)
             binding = Binding(plan, arrays)
-            self._arrays = arrays
+            self.state.arrays = arrays
             if len(self._bindings) >= MAX_BINDINGS:
                 del self._bindings[next(iter(self._bindings))]
             self._bindings[key] = binding
@@ -230,7 +213,7 @@ class Stream:
             if not hasattr(type(self), name):
                 self.__dict__.setdefault(name, buffer)
 
-    # ---- plans -----------------------------------------------------------------------------------------------------------
+    # ---- plans -------------------------------------------------------------------------------------------------------
 
     def _plan(
         self, frame_shapes: Mapping[str, tuple[int, ...]], deciding: Mapping[str, np.ndarray]
@@ -246,14 +229,14 @@ class Stream:
             except (ShapeError, StateMismatch, ModelError) as error:
                 refusals.append(error)
                 continue
-            return plan, {n: self._held_or_initial(n, shape) for n, shape in states.items()}
+            return plan, {n: self.state.held_or_initial(n, shape) for n, shape in states.items()}
         raise refusals[0]
 
     def _state_shapes(self, shapes: Shapes, values: Mapping[str, np.ndarray]) -> Iterator[Shapes]:
         """Candidate shapes of all states: extents nobody named are 1, else one of the frames' extents."""
-        known = {n: a.shape for n, a in (self._initial | self._arrays).items()}
+        known = self.state.known_shapes()
         dims = bind_shapes(self.model.graph, shapes | known | {n: v.shape for n, v in values.items()})
-        ports = {n: self._state_port(n) for n in self._states if n not in known}
+        ports = {n: self.state.port(n) for n in self._states if n not in known}
         extents = sorted({d for shape in shapes.values() for d in shape if d > 1})
         first = known | {n: _filled(port, dims, 1) for n, port in ports.items()}
         yield first
@@ -278,65 +261,46 @@ class Stream:
         binding.runner.step()
         return binding.outputs
 
-    # ---- state -----------------------------------------------------------------------------------------------------------
+    # ---- state -------------------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
         """Back to the initial state: zeros, the file's own, or what `stream(initial=...)` gave."""
-        for name, array in self._arrays.items():
-            array[...] = self._initial_array(name, array.shape)
+        self.state.reset()
+
+    def snapshot(self) -> bytes:
+        """The state as bytes, to be given to `restore` on any stream of the same model."""
+        return self.state.snapshot()
+
+    def restore(self, snapshot: bytes) -> None:
+        """Replaces the state by what `snapshot` returned.
+
+        Raises
+        ------
+        StateMismatch
+            The bytes are not a snapshot, or of another model or batch size. The state is as before then.
+        """
+        self.state.restore(snapshot)
+
+    def fork(self) -> Stream:
+        """Another stream that goes on from the same state on its own."""
+        return _rebuilt(*self._parts())
+
+    def __copy__(self) -> Stream:
+        return self.fork()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Stream:
+        return self.fork()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, self._parts()
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.model, tuple(self._states.values()), self._constants, self.state.initial, self.state.arrays
 
     @property
     def result_names(self) -> tuple[str, ...]:
         """Outputs that are not state: what a call returns."""
         return tuple(self._result_names)
-
-    def initial_state(self, name: str) -> np.ndarray:
-        """A copy of what `reset` restores for state `name`, once its shape is known."""
-        return self._initial_array(name, self._state_array(name).shape)
-
-    def _state_port(self, name: str) -> Port:
-        if name not in self._states:
-            raise StateMismatch(f"no state is called {name!r}; states: {', '.join(self._states) or 'none'}")
-        return self.model.port(name)
-
-    def _initial_array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        given = self._initial.get(name, self.model.graph.defaults.get(name))
-        array = np.zeros(shape, self._state_port(name).dtype)
-        if given is not None:
-            try:
-                array[...] = given
-            except ValueError:
-                raise StateMismatch(f"initial state {name!r} has shape {given.shape}, expected {shape}") from None
-        return array
-
-    def _held_or_initial(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        held = self._arrays.get(name)
-        return self._initial_array(name, shape) if held is None else held
-
-    def _state_array(self, name: str) -> np.ndarray:
-        port = self._state_port(name)
-        if name not in self._arrays:
-            shape = resolve(port, {})
-            if shape is None or any(d is None for d in shape):
-                raise StateMismatch(
-                    f"the shape of state {name!r} {spell(port.shape)} is open until the first frame; assign it or pass shapes="
-                )
-            self._arrays[name] = self._initial_array(name, tuple(d for d in shape if d is not None))
-        return self._arrays[name]
-
-    def _set_state(self, name: str, value: Any) -> None:
-        port = self._state_port(name)
-        try:
-            array = as_feed(port, value, "state")
-        except ShapeError as error:
-            raise StateMismatch(str(error)) from None
-        held = self._arrays.get(name)
-        if held is None:
-            self._arrays[name] = array.copy()
-        elif held.shape != array.shape:
-            raise StateMismatch(f"state {name!r} has shape {held.shape}, got {array.shape}")
-        else:
-            held[...] = array
 
     def _check_constants(self) -> None:
         both = self._states.keys() & self._constants.keys()
@@ -346,6 +310,13 @@ class Stream:
     def __repr__(self) -> str:
         shapes = {name: buffer.shape for name, buffer in self.inputs.items()} or "unbound"
         return f"<gateinfer.Stream {shapes}, states {', '.join(self._states) or 'none'}>"
+
+
+def _rebuilt(model: Model, states: tuple[State, ...], constants: Arrays, initial: Arrays, arrays: Arrays) -> Stream:
+    """A stream with the same settings and a copy of the state."""
+    stream = Stream(model, states, constants, {}, initial)
+    stream.state.update(arrays)
+    return stream
 
 
 def _filled(port: Port, dims: Mapping[str, int], guess: int) -> tuple[int, ...]:
@@ -361,11 +332,13 @@ def check_streamable(model: Model, states: tuple[State, ...]) -> None:
     if recurrent and not states:
         listed = ", ".join(node.label() for node in recurrent)
         raise StateMismatch(
-            f"the model keeps its state inside ({listed}): no graph input feeds an initial state and no output carries it on; "
+            f"the model keeps its state inside ({listed}): no input feeds an initial state, no output carries it on; "
             "export it with state inputs and outputs, pass states={input: output}, or use run() on whole sequences"
         )
-    stateful = [node for node in recurrent if any(name and name in {s.input for s in states} for name in node.inputs[5:7])]
-    for node in stateful:
+    names = {state.input for state in states}
+    for node in recurrent:
+        if names.isdisjoint(node.inputs[5:7]):
+            continue
         direction = node.attrs.get("direction", "forward")
         direction = direction.decode() if isinstance(direction, bytes) else direction
         if direction != "forward":

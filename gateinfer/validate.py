@@ -137,7 +137,7 @@ def validate(
 ) -> Report:
     """Compare the engine with onnxruntime and with the float64 reference.
 
-    A model with state is streamed, and each oracle gets its own previous state handed back; one without is run frame by frame.
+    A model with state is streamed, and each oracle gets its own previous state handed back; others run frame by frame.
 
     Parameters
     ----------

@@ -9,7 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
-def recurrent_net(kind="GRU", input_size=3, hidden=5, *, seq="T", batch="N", dense=2, seed=0, direction="forward") -> bytes:
+def recurrent_net(
+    kind="GRU", input_size=3, hidden=5, *, seq="T", batch="N", dense=2, seed=0, direction="forward"
+) -> bytes:
     """x [T, N, I], h (and c) [1, N, H] -> y [T, N, dense] = Y W + b, hn (and cn). With dense = 0, y is Y itself."""
     rng = np.random.default_rng(seed)
     gates = GATES[kind]

@@ -46,7 +46,9 @@ def test_names_that_match(source, target):
     assert names_match(source, target)
 
 
-@pytest.mark.parametrize("source, target", [("input", "output"), ("h", "cn"), ("mix", "enh"), ("h_vad", "hn_noise"), ("x", "x")])
+@pytest.mark.parametrize(
+    "source, target", [("input", "output"), ("h", "cn"), ("mix", "enh"), ("h_vad", "hn_noise"), ("x", "x")]
+)
 def test_names_that_do_not_match(source, target):
     assert not names_match(source, target)
 
@@ -112,7 +114,7 @@ def test_two_equally_good_outputs_are_an_error_that_lists_them():
             Node("Identity", ("n",), ("second",)),
         ],
     )
-    with pytest.raises(StateMismatch, match="first.*second"):
+    with pytest.raises(StateMismatch, match=r"first.*second"):
         detect_states(g)
     assert pairs(g, {"h": "second"}) == {"h": "second"}
 

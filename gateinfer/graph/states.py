@@ -1,7 +1,7 @@
 """Which graph inputs are state, and which outputs carry it on.
 
-Order: pairs the caller gives; inputs that feed a recurrent node's initial state with the output made from its final state;
-compatible shapes with matching names. What stays ambiguous is an error that lists the candidates, never a guess.
+Order: pairs the caller gives; inputs that feed a recurrent node's initial state with the output made from its final
+state; compatible shapes with matching names. What stays ambiguous is an error that lists the candidates, never a guess.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class State:
 
 
 class _Flow:
-    """Producers of all values, with the branches of every If flattened in. Sibling branches may reuse a name: both count."""
+    """Producers of all values, every If flattened in. Sibling branches may reuse a name: both count."""
 
     def __init__(self, graph: Graph) -> None:
         self.sources: dict[str, list[str]] = {}
@@ -136,7 +136,7 @@ def _given_output(inputs: dict[str, Port], outputs: dict[str, Port], source: str
 
 
 def _compatible(source: Port, target: Port) -> bool:
-    """Same dtype, same rank, and no two known extents that differ. A shape of () on an output means nobody wrote it down."""
+    """Same dtype and rank, and no two known extents that differ. An output shape of () means nobody wrote it down."""
     if target.dtype not in (source.dtype, UNKNOWN_DTYPE):
         return False
     if source.shape is None or not target.shape:
@@ -169,7 +169,8 @@ def _narrow(name: str, candidates: list[str], outputs: dict[str, Port], port: Po
     for choice in (named, same):
         if len(choice) == 1:
             return choice[0]
-    raise StateMismatch(f"state input {name!r} may continue in any of {', '.join(candidates)}; pass states={{{name!r}: ...}}")
+    listed = ", ".join(candidates)
+    raise StateMismatch(f"state input {name!r} may continue in any of {listed}; pass states={{{name!r}: ...}}")
 
 
 def _pair_by_name(inputs: dict[str, Port], outputs: dict[str, Port], pairs: dict[str, str]) -> None:
@@ -189,7 +190,7 @@ FILLER = frozenset("in out input output prev previous next new old cur current i
 
 
 def names_match(source: str, target: str) -> bool:
-    """True for state/stateN, h/hn, x/x_out, in_cache/out_cache, h_vad/hn_vad and the like, and not for equal plain names."""
+    """True for state/stateN, h/hn, x/x_out, in_cache/out_cache, h_vad/hn_vad and the like, not for equal names."""
     if source == target:
         return False
     a, b = _words(source), _words(target)

@@ -1,4 +1,4 @@
-"""Which inputs decide what the graph is, rather than what flows through it: their values must be known before lowering."""
+"""Which inputs decide what the graph is, rather than what flows through it: lowering must know their values."""
 
 from __future__ import annotations
 

@@ -59,16 +59,19 @@ V_INLINE void map_unary(const int fn, float *dst, const float *src, int64_t n, f
     if (i < n) v_store_n(dst + i, v_unary(fn, v_load_n(src + i, n - i), a, b), n - i);
 }
 
-V_INLINE v_f operand(const float *p, int step, int64_t i, int64_t n) {
-    if (!step) return v_set1(*p);
+/* Elements i.. of an operand with step 1, else `all`, read before the first store because dst may be the operand. */
+V_INLINE v_f operand(const float *p, int step, v_f all, int64_t i, int64_t n) {
+    if (!step) return all;
     return n - i >= V_LANES ? v_load(p + i) : v_load_n(p + i, n - i);
 }
 
 V_INLINE void map_arithmetic(const int fn, float *dst, const float *a, int a_step, const float *b, int b_step, int64_t n) {
+    if (n <= 0) return;
+    const v_f all_a = v_set1(*a), all_b = v_set1(*b);
     int64_t i = 0;
     for (; i + V_LANES <= n; i += V_LANES)
-        v_store(dst + i, v_arithmetic(fn, operand(a, a_step, i, n), operand(b, b_step, i, n)));
-    if (i < n) v_store_n(dst + i, v_arithmetic(fn, operand(a, a_step, i, n), operand(b, b_step, i, n)), n - i);
+        v_store(dst + i, v_arithmetic(fn, operand(a, a_step, all_a, i, n), operand(b, b_step, all_b, i, n)));
+    if (i < n) v_store_n(dst + i, v_arithmetic(fn, operand(a, a_step, all_a, i, n), operand(b, b_step, all_b, i, n)), n - i);
 }
 
 /* Comparisons are exact in plain C too, and bytes leave no use for float lanes. */
@@ -122,11 +125,17 @@ ARITHMETIC(map_add, GI_ADD)
 ARITHMETIC(map_sub, GI_SUB)
 ARITHMETIC(map_mul, GI_MUL)
 ARITHMETIC(map_div, GI_DIV)
-ARITHMETIC(map_pow, GI_POW)
+ARITHMETIC(map_power, GI_POW)
 ARITHMETIC(map_min, GI_MIN)
 ARITHMETIC(map_max, GI_MAX)
 ARITHMETIC(map_prelu, GI_PRELU)
 ARITHMETIC(map_mod, GI_MOD)
+
+/* Squares, the usual power, need no libm; x * x is the correctly rounded answer. */
+static void map_pow(float *dst, const float *a, int a_step, const float *b, int b_step, int64_t n) {
+    if (n > 0 && b_step == 0 && *b == 2.0f) map_mul(dst, a, a_step, a, a_step, n);
+    else map_power(dst, a, a_step, b, b_step, n);
+}
 
 COMPARE(map_equal, GI_EQUAL)
 COMPARE(map_less, GI_LESS)

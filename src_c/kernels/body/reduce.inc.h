@@ -17,14 +17,13 @@ V_INLINE v_f join(const int op, v_f a, v_f b) {
     }
 }
 
-/* The same for one lane of the tree. */
+/* The same for one lane of the tree. Max and min by the vector words: plain C may or may not flush a denormal. */
 V_INLINE float join_lane(const int op, float a, float b) {
-    switch (op) {
-    case JOIN_SUM: return a + b;
-    case JOIN_PROD: return a * b;
-    case JOIN_MAX: return a > b || a != a ? a : b;
-    default: return a < b || a != a ? a : b;
-    }
+    if (op == JOIN_SUM) return a + b;
+    if (op == JOIN_PROD) return a * b;
+    float lanes[V_LANES];
+    v_store(lanes, join(op, v_set1(a), v_set1(b)));
+    return lanes[0];
 }
 
 /* The 16 elements at src + i, or a copy in `last` that is filled up past n. */

@@ -1,0 +1,132 @@
+"""The state of one stream: arrays by input name, what they start from, and snapshots of them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from gateinfer.errors import GateInferError, ShapeError, StateMismatch
+from gateinfer.feeds import as_feed, spell
+from gateinfer.graph.ir import Port
+
+Arrays = dict[str, np.ndarray]
+
+
+class StateStore(MutableMapping[str, np.ndarray]):
+    """State arrays by input name. Values are views: writing into them changes the stream; assignment copies.
+
+    An array exists from the moment its shape is known: when it is assigned, or at the first frame.
+    """
+
+    def __init__(
+        self, ports: Mapping[str, Port], initial: Mapping[str, Any], file_initial: Mapping[str, np.ndarray]
+    ) -> None:
+        self._ports = dict(ports)
+        self._file_initial = {name: file_initial[name] for name in ports if name in file_initial}
+        self.initial = {name: check_state(self.port(name), value, None).copy() for name, value in initial.items()}
+        self.arrays: Arrays = {}
+
+    def port(self, name: str) -> Port:
+        """The graph input behind state `name`."""
+        if name not in self._ports:
+            raise StateMismatch(f"no state is called {name!r}; states: {', '.join(self._ports) or 'none'}")
+        return self._ports[name]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        port = self.port(name)
+        if name not in self.arrays:
+            start = self._start(name)
+            if start is None and not port.type.is_static:
+                raise StateMismatch(
+                    f"the shape of state {name!r} {spell(port.shape)} is open until the first frame; "
+                    "assign it or pass shapes="
+                )
+            self.arrays[name] = self.initial_array(name, port.type.extents if start is None else start.shape)
+        return self.arrays[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        held = self.arrays.get(name)
+        array = check_state(self.port(name), value, None if held is None else held.shape)
+        if held is None:
+            self.arrays[name] = array.copy()
+        else:
+            held[...] = array
+
+    def __delitem__(self, name: str) -> NoReturn:
+        raise GateInferError("a state cannot be deleted; s.reset() restores its initial value")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ports)
+
+    def __len__(self) -> int:
+        return len(self._ports)
+
+    def _start(self, name: str) -> np.ndarray | None:
+        return self.initial.get(name, self._file_initial.get(name))
+
+    def known_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes that are fixed already: of arrays there are, and of initial values the caller gave."""
+        return {name: array.shape for name, array in (self.initial | self.arrays).items()}
+
+    def initial_array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """A new array with what `reset` restores: the caller's initial value, the file's own, or zeros."""
+        array = np.zeros(shape, self.port(name).dtype)
+        start = self._start(name)
+        if start is not None:
+            try:
+                array[...] = start
+            except ValueError:
+                raise StateMismatch(f"initial state {name!r} has shape {start.shape}, expected {shape}") from None
+        return array
+
+    def initial_of(self, name: str) -> np.ndarray:
+        """A copy of what `reset` restores for state `name`."""
+        return self.initial_array(name, self[name].shape)
+
+    def held_or_initial(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The array of state `name`, or a new initial one of `shape`, which is not kept."""
+        held = self.arrays.get(name)
+        return self.initial_array(name, shape) if held is None else held
+
+    def reset(self) -> None:
+        for name, array in self.arrays.items():
+            array[...] = self.initial_array(name, array.shape)
+
+    def snapshot(self) -> bytes:
+        """All arrays in NumPy's npz format."""
+        file = io.BytesIO()
+        np.savez(file, **{name: self[name] for name in self})  # type: ignore[arg-type]  # all are arrays
+        return file.getvalue()
+
+    def restore(self, snapshot: bytes) -> None:
+        """Takes all arrays of a snapshot, or none: StateMismatch when one does not fit."""
+        arrays = _read_snapshot(snapshot)
+        if arrays.keys() != self._ports.keys():
+            raise StateMismatch(f"the snapshot holds {', '.join(arrays)}; this stream has {', '.join(self)}")
+        for name, array in arrays.items():
+            held = self.arrays.get(name)
+            check_state(self.port(name), array, None if held is None else held.shape)
+        self.update(arrays)
+
+
+def _read_snapshot(snapshot: bytes) -> Arrays:
+    try:
+        with np.load(io.BytesIO(snapshot), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, TypeError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise StateMismatch(f"not a snapshot of a stream: {error}") from None
+
+
+def check_state(port: Port, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
+    """`value` as an array for the state `port`; StateMismatch unless it fits the port and, if given, `shape`."""
+    try:
+        array = as_feed(port, value, "state")
+    except ShapeError as error:
+        raise StateMismatch(str(error)) from None
+    if shape is not None and array.shape != shape:
+        raise StateMismatch(f"state {port.name!r} has shape {shape}, got {array.shape}")
+    return array
