@@ -44,8 +44,7 @@ static void next_group(const gi_conv_op *op, slab *s) {
     }
 }
 
-/* dst [K]: the input under one window that may reach into the padding. Taps outside, then channels inside, since a window
- * at the border is mostly narrow. */
+/* dst [K]: the input under one window that may reach into the padding. Channels are the inner loop: taps are few. */
 static void take_clipped(const gi_conv_op *op, float *dst, const float *image, int64_t y, int64_t x) {
     const gi_window *window = &op->window;
     const int64_t width = window->kernel[1], taps = window->kernel[0] * width;
@@ -147,8 +146,8 @@ static int is_run(const gi_conv_op *op) {
     return 1;
 }
 
-/* Where the K floats of a window inside the image lie. The op works without: no table where no window is inside, or where
- * it would be large. */
+/* Where the K floats of a window inside the image lie. The op works without a table: there is none where no window is
+ * inside, or where it would be large. */
 static void set_offsets(gi_builder *b, gi_conv_op *op) {
     const gi_window *w = &op->window;
     const int64_t extent[2] = {op->h, op->w}, most = INT32_MAX / 4;

@@ -3,12 +3,12 @@
 #include "../builder.h"
 #include <string.h>
 
-typedef struct axis { int64_t extent, stride[GI_WALK_OPERANDS]; } axis;
+typedef struct joint_axis { int64_t extent, stride[GI_WALK_OPERANDS]; } joint_axis;
 
 /* ---- planning ---------------------------------------------------------------------------------------------------- */
 
 /* Axes with more than one element, strides in bytes. Returns their number. */
-static int collect_axes(axis *axes, int operands, const gi_view *const *views, const int32_t *size) {
+static int collect_axes(joint_axis *axes, int operands, const gi_view *const *views, const int32_t *size) {
     int n = 0;
     for (int a = 0; a < views[0]->rank; a++) {
         if (views[0]->shape[a] == 1) continue;
@@ -22,7 +22,7 @@ static int collect_axes(axis *axes, int operands, const gi_view *const *views, c
 static int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
 
 /* Outer first: by the first operand in which the strides' sizes differ. */
-static int belongs_outside(const axis *a, const axis *b, int operands) {
+static int belongs_outside(const joint_axis *a, const joint_axis *b, int operands) {
     for (int i = 0; i < operands; i++) {
         int64_t outer = magnitude(a->stride[i]), inner = magnitude(b->stride[i]);
         if (outer != inner) return outer > inner;
@@ -30,22 +30,22 @@ static int belongs_outside(const axis *a, const axis *b, int operands) {
     return 0;
 }
 
-static void sort_axes(axis *axes, int n, int operands) {
+static void sort_axes(joint_axis *axes, int n, int operands) {
     for (int i = 1; i < n; i++)
         for (int j = i; j > 0 && belongs_outside(&axes[j], &axes[j - 1], operands); j--) {
-            axis swap = axes[j];
+            joint_axis swap = axes[j];
             axes[j] = axes[j - 1];
             axes[j - 1] = swap;
         }
 }
 
-static int is_one_axis(const axis *outer, const axis *inner, int operands) {
+static int is_one_axis(const joint_axis *outer, const joint_axis *inner, int operands) {
     for (int i = 0; i < operands; i++)
         if (outer->stride[i] != inner->stride[i] * inner->extent) return 0;
     return 1;
 }
 
-static int collapse_axes(axis *axes, int n, int operands) {
+static int collapse_axes(joint_axis *axes, int n, int operands) {
     int kept = 0;
     for (int i = 0; i < n; i++) {
         if (kept && is_one_axis(&axes[kept - 1], &axes[i], operands)) {
@@ -59,13 +59,13 @@ static int collapse_axes(axis *axes, int n, int operands) {
 }
 
 /* What an element costs with `a` innermost: its share of a run's fixed cost, and a gather per operand with a step. */
-static double run_cost(const axis *a, int operands, const int32_t *size) {
+static double run_cost(const joint_axis *a, int operands, const int32_t *size) {
     double cost = 8.0 / (double)a->extent;
     for (int i = 0; i < operands; i++) cost += a->stride[i] != size[i] && (i == 0 || a->stride[i] != 0);
     return cost;
 }
 
-static int best_run(const axis *axes, int n, int operands, const int32_t *size) {
+static int best_run(const joint_axis *axes, int n, int operands, const int32_t *size) {
     int best = n - 1;
     for (int i = n - 2; i >= 0; i--)
         if (run_cost(&axes[i], operands, size) < run_cost(&axes[best], operands, size)) best = i;
@@ -73,7 +73,7 @@ static int best_run(const axis *axes, int n, int operands, const int32_t *size) 
 }
 
 void gi_walk_plan(gi_walk *w, int operands, const gi_view *const *views, const int32_t *size) {
-    axis axes[GI_MAX_RANK];
+    joint_axis axes[GI_MAX_RANK];
     int n = collect_axes(axes, operands, views, size);
     sort_axes(axes, n, operands);
     n = collapse_axes(axes, n, operands);
