@@ -12,7 +12,7 @@ from gateinfer.errors import ModelError, ShapeError, StateMismatch
 from gateinfer.feeds import as_feed, check_shape, spell
 from gateinfer.graph.bind import bind_shapes
 from gateinfer.graph.ir import Port
-from gateinfer.graph.states import State
+from gateinfer.graph.states import State, stateful_nodes
 from gateinfer.plan import Plan
 from gateinfer.state import Arrays, StateStore
 
@@ -74,7 +74,9 @@ class Stream:
         self._pairs = tuple((state.input, state.output) for state in states)
         self._constants = {name: as_feed(model.port(name), v, "constant") for name, v in constants.items()}
         self._frame_ports = [p for p in model.inputs if p.name not in self._states and p.name not in self._constants]
-        self._result_names = [p.name for p in model.outputs if p.name not in {s.output for s in states}]
+        carried = {state.output for state in states}
+        names = [port.name for port in model.outputs]
+        self._result_names = [name for name in names if name not in carried] or names
         ports = {state.input: model.port(state.input) for state in states}
         self.state = StateStore(ports, initial, model.graph.defaults)
         self._bindings: dict[Any, Binding] = {}
@@ -96,7 +98,8 @@ class Stream:
 
         Returns
         -------
-        The array when the model has one output that is not state, else a dict by output name; `out` when given.
+        The array of the one output that is not state, or a dict by output name where there are several; `out` when
+        given. Where all outputs are state, they are the result.
         """
         if len(args) == 1 and not frames and len(self.inputs) == 1:
             (buffer,) = self.inputs.values()
@@ -194,7 +197,7 @@ class Stream:
         key = (tuple(sorted(frame_shapes.items())), tuple((n, v.tobytes()) for n, v in sorted(deciding.items())))
         binding = self._bindings.get(key)
         if binding is None:
-            plan, arrays = self._plan(frame_shapes, deciding)
+            plan, arrays = self._plan(frame_shapes, deciding, self._pairs)
             binding = Binding(plan, arrays)
             self.state.arrays = arrays
             if len(self._bindings) >= MAX_BINDINGS:
@@ -216,7 +219,10 @@ class Stream:
     # ---- plans -------------------------------------------------------------------------------------------------------
 
     def _plan(
-        self, frame_shapes: Mapping[str, tuple[int, ...]], deciding: Mapping[str, np.ndarray]
+        self,
+        frame_shapes: Mapping[str, tuple[int, ...]],
+        deciding: Mapping[str, np.ndarray],
+        pairs: tuple[tuple[str, str], ...],
     ) -> tuple[Plan, dict[str, np.ndarray]]:
         """The plan for these frames, and the state arrays: those there are, or new ones of the shapes that fit."""
         values = dict(self._constants) | dict(deciding)
@@ -224,8 +230,8 @@ class Stream:
         refusals: list[Exception] = []
         for states in self._state_shapes(shapes, values):
             try:
-                plan = self.model.plan(shapes | states, values, self._pairs)
-                self._check_carry(plan)
+                plan = self.model.plan(shapes | states, values, pairs)
+                _check_carry(plan, pairs)
             except (ShapeError, StateMismatch, ModelError) as error:
                 refusals.append(error)
                 continue
@@ -245,17 +251,10 @@ class Stream:
             if other != first:
                 yield other
 
-    def _check_carry(self, plan: Plan) -> None:
-        for source, output in self._pairs:
-            got, wanted = plan.lowered.outputs[output][2], plan.lowered.inputs[source][2]
-            if got != wanted:
-                raise StateMismatch(f"state {source!r} has shape {wanted}, but {output!r} gives {got}")
-
     def _run_empty(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A chunk without elements: results have their shapes, state stays as it is."""
-        plan, arrays = self._plan({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds))
-        scratch = {name: array.copy() for name, array in arrays.items()}
-        binding = Binding(plan, scratch)
+        """A chunk without elements: results have their shapes, and nothing is carried into the state."""
+        plan, arrays = self._plan({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds), ())
+        binding = Binding(plan, arrays)
         for name, buffer in binding.inputs.items():
             buffer[...] = feeds[name]
         binding.runner.step()
@@ -299,7 +298,7 @@ class Stream:
 
     @property
     def result_names(self) -> tuple[str, ...]:
-        """Outputs that are not state: what a call returns."""
+        """What a call returns: the outputs that are not state, or all where none is."""
         return tuple(self._result_names)
 
     def _check_constants(self) -> None:
@@ -326,19 +325,23 @@ def _filled(port: Port, dims: Mapping[str, int], guess: int) -> tuple[int, ...]:
     return tuple(d if isinstance(d, int) else dims.get(d, guess) if d else guess for d in port.shape)
 
 
+def _check_carry(plan: Plan, pairs: tuple[tuple[str, str], ...]) -> None:
+    for source, output in pairs:
+        got, wanted = plan.lowered.outputs[output][2], plan.lowered.inputs[source][2]
+        if got != wanted:
+            raise StateMismatch(f"state {source!r} has shape {wanted}, but {output!r} gives {got}")
+
+
 def check_streamable(model: Model, states: tuple[State, ...]) -> None:
     """Raises StateMismatch when frames fed one by one could not equal one long run."""
-    recurrent = [node for node in model.graph.nodes if node.op in ("LSTM", "GRU", "RNN")]
+    recurrent, fed = stateful_nodes(model.graph, {state.input for state in states})
     if recurrent and not states:
         listed = ", ".join(node.label() for node in recurrent)
         raise StateMismatch(
             f"the model keeps its state inside ({listed}): no input feeds an initial state, no output carries it on; "
             "export it with state inputs and outputs, pass states={input: output}, or use run() on whole sequences"
         )
-    names = {state.input for state in states}
-    for node in recurrent:
-        if names.isdisjoint(node.inputs[5:7]):
-            continue
+    for node in fed:
         direction = node.attrs.get("direction", "forward")
         direction = direction.decode() if isinstance(direction, bytes) else direction
         if direction != "forward":

@@ -54,6 +54,7 @@ def specialize(graph: Graph, shapes: Shapes, values: Mapping[str, np.ndarray] | 
     if unknown:
         raise ShapeError(f"no inputs called {', '.join(unknown)}; expected {', '.join(p.name for p in graph.inputs)}")
     rewriter = Rewriter(graph, static=True)
+    rewriter.empty = any(0 in shape for shape in shapes.values())
     inputs = [port for port in graph.inputs if _bind_input(rewriter, port, shapes, values, graph.defaults)]
     result = rewriter.finish(graph)
     result.inputs = [Port(p.name, rewriter.types[p.name]) for p in inputs]

@@ -40,6 +40,8 @@ class Rewriter:
     def __init__(self, graph: Graph, *, static: bool) -> None:
         self.opset = graph.opset
         self.static = static
+        self.empty = False
+        """Some input has no elements."""
         self.main: Scope = ChainMap()
         self.values: dict[str, np.ndarray] = {}
         self.types: dict[str, TensorType] = {}
@@ -149,7 +151,7 @@ class Rewriter:
     def _fold_static(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         given = [self.types.get(n) for n in node.inputs]
         known = [self.values.get(n) for n in node.inputs]
-        types = infer(node, given, known, self.opset)
+        types = infer(node, given, known, self.opset, empty=self.empty)
         if self._pass(node, types, scope):
             return
         results = self._shape_results(node, given)
@@ -186,7 +188,8 @@ class Rewriter:
         scope[node.outputs[0]] = node.inputs[0]
         if node.output(1):
             self._spend(node, types[1].size)
-            self.set_constant(self.define(scope, node.output(1)), np.ones(types[1].extents, bool))
+            kept = self.opset >= 12  # all true; before that the mask of inference is unspecified, and 0 in onnxruntime
+            self.set_constant(self.define(scope, node.output(1)), np.full(types[1].extents, kept, types[1].dtype))
         return True
 
     def _evaluate(self, node: Node, types: list[TensorType], known: list[np.ndarray | None]) -> list[np.ndarray] | None:

@@ -7,7 +7,7 @@ state; compatible shapes with matching names. What stays ambiguous is an error t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateinfer.errors import StateMismatch
@@ -43,7 +43,7 @@ class _Flow:
         self.sources: dict[str, list[str]] = {}
         self.final: dict[str, set[End]] = {}
         self.initial: list[tuple[End, str]] = []
-        self._count = 0
+        self.recurrent: list[Node] = []
         self._add(graph)
 
     def _add(self, graph: Graph) -> None:
@@ -65,8 +65,8 @@ class _Flow:
         self.sources.setdefault(name, []).extend(sources)
 
     def _add_recurrent(self, node: Node) -> None:
-        number = self._count
-        self._count += 1
+        number = len(self.recurrent)
+        self.recurrent.append(node)
         ends = {Y_H: {(number, "h")}, Y_C: {(number, "c")}}
         for index, name in enumerate(node.outputs):
             if name and index in ends:
@@ -122,6 +122,13 @@ def detect_states(graph: Graph, given: Mapping[str, str] | None = None) -> tuple
     return tuple(State(i, i, pairs[i], inputs[i].shape) for i in inputs if i in pairs)
 
 
+def stateful_nodes(graph: Graph, names: Collection[str]) -> tuple[list[Node], list[Node]]:
+    """All recurrent nodes, those inside branches too, and those whose initial state comes from the inputs `names`."""
+    flow = _Flow(graph)
+    fed = {number for ends in flow.ends_of_inputs(set(names)).values() for number, _ in ends}
+    return flow.recurrent, [flow.recurrent[number] for number in sorted(fed)]
+
+
 def _given_output(inputs: dict[str, Port], outputs: dict[str, Port], source: str, target: str) -> str:
     if source not in inputs or target not in outputs:
         raise StateMismatch(
@@ -161,12 +168,13 @@ def _pair_by_flow(graph: Graph, inputs: dict[str, Port], outputs: dict[str, Port
 
 
 def _narrow(name: str, candidates: list[str], outputs: dict[str, Port], port: Port) -> str | None:
-    """The one candidate, or the one with the matching name, or the one with the very same shape."""
+    """The one candidate, or the one with the matching name, number included, or the one with the very same shape."""
     if len(candidates) < 2:
         return candidates[0] if candidates else None
     named = [o for o in candidates if names_match(name, o)]
+    numbered = [o for o in named if _numbers(o) == _numbers(name)]
     same = [o for o in candidates if outputs[o].shape == port.shape]
-    for choice in (named, same):
+    for choice in (named, numbered, same):
         if len(choice) == 1:
             return choice[0]
     listed = ", ".join(candidates)
@@ -202,6 +210,10 @@ def names_match(source: str, target: str) -> bool:
 def _words(name: str) -> list[str]:
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     return re.findall(r"[a-z]+|\d+", spaced.lower())
+
+
+def _numbers(name: str) -> list[str]:
+    return [w for w in _words(name) if w.isdigit()]
 
 
 def _core(words: list[str]) -> list[str]:

@@ -1,4 +1,6 @@
 /* gi_build_recurrent: checks one direction of a layer, gives it scratch, and runs it for every row. */
+#include "../program/builder.h"
+#include "../program/ops/strided.h"
 #include "cells.h"
 #include <string.h>
 
@@ -100,6 +102,19 @@ static int check_part(gi_builder *b, const gi_view *v, int rank, const int64_t *
     return GI_OK;
 }
 
+/* What is written shares no element with anything else: steps read their inputs after earlier steps have written. */
+static int check_apart(const gi_recurrent *r, gi_error *err) {
+    const gi_view *const all[] = {&r->y, &r->hn, &r->cn, &r->x, &r->h0, &r->c0, &r->lens};
+    static const char *const names[] = {"", "final h", "final c", "recurrent x", "initial_h", "initial_c", "sequence_lens"};
+    for (size_t i = 0; i < 3; i++) {
+        if (all[i]->tensor == r->packed)
+            return gi_fail(err, GI_ERR_ARGUMENT, "recurrent: the packed weights cannot be an output");
+        for (size_t j = i + 1; j < sizeof all / sizeof *all; j++)
+            if (gi_check_apart(all[i], all[j], 0, names[j], err) < 0) return GI_ERR_ARGUMENT;
+    }
+    return GI_OK;
+}
+
 static int check_layer(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     if (r->x.tensor < 0 || r->x.rank != 3) return gi_fail(err, GI_ERR_SHAPE, "recurrent x: expected rank 3");
     const int64_t T = r->x.shape[0], N = r->x.shape[1], I = r->cell.input_size, H = r->cell.hidden_size;
@@ -112,12 +127,14 @@ static int check_layer(gi_builder *b, const gi_recurrent *r, gi_error *err) {
         if (parts[i].written && parts[i].v->tensor >= 0 && gi_check_writable(b, parts[i].v, parts[i].what, err) < 0)
             return GI_ERR_ARGUMENT;
     }
-    if (r->lens.tensor < 0) return GI_OK;
+    if (r->cell.kind != GI_LSTM && (r->c0.tensor >= 0 || r->cn.tensor >= 0))
+        return gi_fail(err, GI_ERR_ARGUMENT, "recurrent: only an LSTM has a cell state");
+    if (r->lens.tensor < 0) return check_apart(r, err);
     if (gi_check_view(b, &r->lens, "sequence_lens", err) < 0 || gi_check_dtype(b, &r->lens, GI_I32, "sequence_lens", err) < 0)
         return GI_ERR_SHAPE;
     if (r->lens.rank != 1 || r->lens.shape[0] != N)
         return gi_fail(err, GI_ERR_SHAPE, "sequence_lens: expected shape (%lld,)", (long long)N);
-    return GI_OK;
+    return check_apart(r, err);
 }
 
 static int check_packed(gi_builder *b, const gi_cell *cell, int packed, gi_error *err) {
@@ -133,30 +150,15 @@ static place place_of(gi_builder *b, const gi_view *v) {
     return (place){gi_builder_use(b, v), time ? v->stride[0] : 0, v->rank ? v->stride[time] : 0};
 }
 
-/* Scratch [steps, N, width]. */
-static place scratch(gi_builder *b, int64_t steps, int64_t N, int64_t width, gi_error *err) {
+/* Scratch [steps, N, width], or absent where not needed. Returns 0 or a negative status. */
+static int take(gi_builder *b, place *p, int needed, int64_t steps, int64_t N, int64_t width, gi_error *err) {
     int64_t elements = gi_size_mul(steps, gi_size_mul(N, width));
-    if (elements < 0) return (place){.at.tensor = gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory")};
-    return (place){gi_builder_scratch(b, elements, err), gi_size_mul(N, width), width};
+    *p = (place){.t_stride = N * width, .n_stride = width};
+    if (needed && elements < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
+    if (!needed) elements = 0;
+    p->at = needed ? gi_builder_scratch(b, elements, err) : (gi_operand){.tensor = -1};
+    return needed && p->at.tensor < 0 ? GI_ERR_MEMORY : GI_OK;
 }
-
-static int add_scratch(gi_builder *b, recurrent_op *op, gi_error *err) {
-    const int64_t span = gi_blocks(op->cell.hidden_size) * GI_BLOCK, H = op->cell.hidden_size, N = op->N;
-    const int64_t pre_width = span * gi_cell_gates(&op->cell), per_step = pre_width * (N > 0 ? N : 1);
-    const place absent = {.at.tensor = -1};
-    op->pre_steps = PRE_FLOATS / per_step < PRE_STEPS_MIN ? PRE_STEPS_MIN : PRE_FLOATS / per_step;
-    if (op->pre_steps > op->T) op->pre_steps = op->T;
-    op->h[0] = scratch(b, 1, N, H, err);
-    op->h[1] = scratch(b, 1, N, H, err);
-    op->c = op->cell.kind == GI_LSTM ? scratch(b, 1, N, H, err) : absent;
-    op->gate = op->cell.kind == GI_GRU && !op->cell.linear_before_reset ? scratch(b, 1, N, 3 * span, err) : absent;
-    op->pre = op->T > 1 ? scratch(b, op->pre_steps, N, pre_width, err) : absent;
-    if (op->h[0].at.tensor < 0 || op->h[1].at.tensor < 0 || (op->cell.kind == GI_LSTM && op->c.at.tensor < 0) ||
-        (op->cell.kind == GI_GRU && !op->cell.linear_before_reset && op->gate.at.tensor < 0) || (op->T > 1 && op->pre.at.tensor < 0))
-        return GI_ERR_MEMORY;
-    return GI_OK;
-}
-
 int gi_build_recurrent(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     static const char *const names[] = {[GI_LSTM] = "lstm", [GI_GRU] = "gru", [GI_RNN] = "rnn"};
     int status = check_packed(b, &r->cell, r->packed, err);

@@ -19,17 +19,27 @@ _REQUIRED: Final = object()
 
 
 class Query:
-    """One node with the types of its inputs and the values of those that are constant."""
+    """One node with the types of its inputs and the values of those that are constant.
 
-    __slots__ = ("node", "opset", "types", "values")
+    `empty` says that some input of the graph has no elements, which results further down may follow.
+    """
+
+    __slots__ = ("empty", "node", "opset", "types", "values")
 
     def __init__(
-        self, node: Node, types: Sequence[TensorType | None], values: Sequence[np.ndarray | None], opset: int
+        self,
+        node: Node,
+        types: Sequence[TensorType | None],
+        values: Sequence[np.ndarray | None],
+        opset: int,
+        *,
+        empty: bool = False,
     ) -> None:
         self.node = node
         self.types = types
         self.values = values
         self.opset = opset
+        self.empty = empty
 
     def has(self, index: int) -> bool:
         """True when input `index` is given."""
@@ -166,7 +176,12 @@ def has_rule(node: Node) -> bool:
 
 
 def infer(
-    node: Node, types: Sequence[TensorType | None], values: Sequence[np.ndarray | None], opset: int
+    node: Node,
+    types: Sequence[TensorType | None],
+    values: Sequence[np.ndarray | None],
+    opset: int,
+    *,
+    empty: bool = False,
 ) -> list[TensorType]:
     """Types of the outputs of `node`.
 
@@ -174,6 +189,7 @@ def infer(
     ----------
     types : of the inputs, all static; None for an omitted one.
     values : of the inputs that are constant.
+    empty : some input of the whole graph has no elements.
 
     Raises
     ------
@@ -187,7 +203,7 @@ def infer(
         raise UnsupportedOp(f"{node.label()}: operator {domain}{node.op} is not implemented")
     function, known, least, most = _rules[node.op]
     _check_signature(node, known, least, most)
-    found = function(Query(node, types, values, opset))
+    found = function(Query(node, types, values, opset, empty=empty))
     outputs = [found] if isinstance(found, TensorType) else found
     if len(outputs) < len(node.outputs):
         raise UnsupportedOp(f"{node.label()}: output {len(outputs)} is not implemented")
