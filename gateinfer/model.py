@@ -12,7 +12,7 @@ import numpy as np
 
 from gateinfer import _core
 from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
-from gateinfer.feeds import as_feed
+from gateinfer.feeds import as_feed, as_mapping, as_names, buffer
 from gateinfer.graph.fold import fold_constants, unsupported
 from gateinfer.graph.ir import Graph, Port
 from gateinfer.graph.states import State, detect_states
@@ -68,13 +68,17 @@ def load(
     UnsupportedOp
         Nodes or attributes have no implementation; the text lists every one.
     """
-    if threads != 1:
+    if type(threads) is not int or threads != 1:
         raise GateInferError(f"threads={threads!r}: this version runs a step on one thread; pass threads=1")
-    if fallback not in ("onnxruntime", None):
+    if fallback is not None and (not isinstance(fallback, str) or fallback != "onnxruntime"):
         raise GateInferError(f"fallback={fallback!r}: expected 'onnxruntime' or None")
-    if isa != "auto" and isa not in _core.isa_names():
+    if not isinstance(isa, str) or (isa != "auto" and isa not in _core.isa_names()):
         raise GateInferError(f"isa={isa!r}: this build has auto, {', '.join(_core.isa_names())}")
-    graph = load_onnx(source, allow_nonfinite=allow_nonfinite)
+    if not isinstance(allow_nonfinite, (bool, np.bool_)):
+        raise GateInferError(f"allow_nonfinite: expected True or False, got {type(allow_nonfinite).__name__}")
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
+    graph = load_onnx(source, allow_nonfinite=bool(allow_nonfinite))
     return Model(graph, isa=isa, source=source, allow_nonfinite=allow_nonfinite)
 
 
@@ -122,7 +126,7 @@ class Model:
 
     def port(self, name: str) -> Port:
         """The input called `name`; ShapeError with the names there are otherwise."""
-        if name not in self._ports:
+        if not isinstance(name, str) or name not in self._ports:
             raise ShapeError(f"no input is called {name!r}; inputs: {', '.join(self._ports)}")
         return self._ports[name]
 
@@ -172,10 +176,11 @@ class Model:
         names = [port.name for port in self.outputs]
         if output_names is None:
             return names
-        unknown = [name for name in output_names if name not in names]
+        wanted = as_names(output_names, "output_names")
+        unknown = [name for name in wanted if name not in names]
         if unknown:
             raise ShapeError(f"no output is called {unknown[0]!r}; outputs: {', '.join(names)}")
-        return list(output_names)
+        return wanted
 
     def feeds(self, input_feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Checked and converted inputs; every input without a default must be there."""
@@ -195,7 +200,7 @@ class Model:
             arrays.append(feeds[name])
         results = {}
         for name, (tensor, dtype, shape) in lowered.outputs.items():
-            results[name] = np.empty(shape, dtype)
+            results[name] = buffer(shape, dtype, name)
             tensors.append(tensor)
             arrays.append(results[name])
         runner = plan.runner()
@@ -244,8 +249,9 @@ class Model:
         """
         from gateinfer.stream import Stream
 
-        given = dict(constants or {}) | more_constants
-        return Stream(self, detect_states(self.graph, states), given, dict(shapes or {}), dict(initial or {}))
+        given = as_mapping(constants, "constants=") | more_constants
+        pairs = detect_states(self.graph, None if states is None else as_mapping(states, "states="))
+        return Stream(self, pairs, given, as_mapping(shapes, "shapes="), as_mapping(initial, "initial="))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles as the file it came from: by path, or by content when it came as bytes."""

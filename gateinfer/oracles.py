@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +121,8 @@ def as_frames(model: Model, frames: Any, constants: Mapping[str, Any]) -> list[d
         states = set()
     names = [p.name for p in model.inputs if p.name not in states and p.name not in constants]
     listed = []
+    if not isinstance(frames, Iterable) or isinstance(frames, (str, bytes)) or np.ndim(frames) == 0 and isinstance(frames, np.ndarray):
+        raise ShapeError(f"frames come as a sequence of arrays or dicts, got {type(frames).__name__}")
     for frame in frames:
         if not isinstance(frame, Mapping):
             if len(names) != 1:

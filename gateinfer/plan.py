@@ -21,6 +21,10 @@ MAX_PLANS = 32
 MAX_PLAN_BYTES = 8 << 30
 """Memory one stream of one plan may take. More is surely a wrong shape, and is refused before it is allocated."""
 
+FREE_PLAN_BYTES, MAX_GROWTH = 256 << 20, 256
+"""Beyond the first, memory may be that many times what the caller feeds and the file holds: a few numbers in a file
+must not make gigabytes."""
+
 MAX_IDLE_RUNNERS = 4
 """Runners kept per plan for calls of `run` from several threads."""
 
@@ -83,13 +87,20 @@ class PlanCache:
     ) -> Plan:
         graph = specialize(self.graph, shapes, values)
         lowered = lower(graph, self.isa, self.weights, states)
-        size = lowered.program.work_bytes + sum(lowered.program.external_bytes.values())
-        if size > MAX_PLAN_BYTES:
-            raise ModelError(
-                f"these shapes need {size / 2**30:.1f} GiB of memory, more than {MAX_PLAN_BYTES >> 30}; "
-                f"shapes: {dict(shapes)}"
-            )
+        _check_size(graph, lowered)
         return Plan(graph, lowered)
+
+
+def _check_size(graph: Graph, lowered: Lowered) -> None:
+    size = lowered.program.work_bytes + sum(lowered.program.external_bytes.values())
+    given = sum(lowered.program.external_bytes[tensor] for tensor, _, _ in lowered.inputs.values())
+    given += sum(array.nbytes for array in graph.constants.values())
+    limit = min(FREE_PLAN_BYTES + MAX_GROWTH * given, MAX_PLAN_BYTES)
+    if size > limit:
+        raise ModelError(
+            f"these shapes need {size / 2**30:.2f} GiB of memory, at most {limit / 2**30:.2f} are allowed for "
+            f"{given} bytes of inputs and weights; inputs: {({port.name: port.shape for port in graph.inputs})}"
+        )
 
 
 def _key(

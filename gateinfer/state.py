@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from gateinfer.errors import GateInferError, ShapeError, StateMismatch
-from gateinfer.feeds import as_feed, spell
+from gateinfer.feeds import as_feed, buffer, spell
 from gateinfer.graph.ir import Port
 
 Arrays = dict[str, np.ndarray]
@@ -32,7 +32,7 @@ class StateStore(MutableMapping[str, np.ndarray]):
 
     def port(self, name: str) -> Port:
         """The graph input behind state `name`."""
-        if name not in self._ports:
+        if not isinstance(name, str) or name not in self._ports:
             raise StateMismatch(f"no state is called {name!r}; states: {', '.join(self._ports) or 'none'}")
         return self._ports[name]
 
@@ -74,7 +74,7 @@ class StateStore(MutableMapping[str, np.ndarray]):
 
     def initial_array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """A new array with what `reset` restores: the caller's initial value, the file's own, or zeros."""
-        array = np.zeros(shape, self.port(name).dtype)
+        array = buffer(shape, self.port(name).dtype, name)
         start = self._start(name)
         if start is not None:
             try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gateinfer._core import Runner
 from gateinfer.errors import ModelError, ShapeError, StateMismatch
-from gateinfer.feeds import as_feed, check_shape, spell
+from gateinfer.feeds import as_feed, as_shape, buffer, spell
 from gateinfer.graph.bind import bind_shapes
 from gateinfer.graph.ir import Port
 from gateinfer.graph.states import State, stateful_nodes
@@ -34,10 +34,10 @@ class Binding:
         self.outputs: dict[str, np.ndarray] = {}
         for name, (tensor, dtype, shape) in plan.lowered.inputs.items():
             if name not in states:
-                self.inputs[name] = np.zeros(shape, dtype)
+                self.inputs[name] = buffer(shape, dtype, name)
             self.runner.bind(tensor, states[name] if name in states else self.inputs[name])
         for name, (tensor, dtype, shape) in plan.lowered.outputs.items():
-            self.outputs[name] = np.zeros(shape, dtype)
+            self.outputs[name] = buffer(shape, dtype, name)
             self.runner.bind(tensor, self.outputs[name])
 
 
@@ -177,9 +177,7 @@ class Stream:
 
     def _fix_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Binds at once when no shape is open."""
-        for name, shape in shapes.items():
-            check_shape(self.model.port(name), tuple(shape), "shapes=")
-        fixed = {name: tuple(int(d) for d in shape) for name, shape in shapes.items()}
+        fixed = {name: as_shape(self.model.port(name), shape, "shapes=") for name, shape in shapes.items()}
         for name in self._states.keys() & fixed.keys():
             self.state.arrays[name] = self.state.initial_array(name, fixed[name])
         frames = {}

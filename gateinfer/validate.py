@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gateinfer.errors import GateInferError, ValidationError
-from gateinfer.feeds import as_feed
+from gateinfer.feeds import as_feed, as_mapping
 from gateinfer.oracles import ORACLES, EngineRun, Oracle, Results, as_frames
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ULP_FLOOR = 2.0**-10
 class OutputReport:
     """How one output compares with one oracle over all steps.
 
-    max_ulp is measured in float32 units in the last place of the oracle's value, for values of at least ULP_FLOOR times the
+    max_ulp is in float32 units in the last place of the oracle's value, for values of at least ULP_FLOOR times the
     largest of their step: below, a ULP is smaller than what any float32 sum of that size can resolve.
     first and worst are step numbers: the first beyond the tolerance (None if there is none) and the one of max_abs.
     """
@@ -158,8 +158,11 @@ def validate(
     progress : callable, optional
         Called with (steps done, steps in all).
     """
+    if not callable(getattr(model, "stream", None)):
+        raise GateInferError(f"expected a loaded model, got {type(model).__name__}; use load(...) first")
     report = Report(atol, rtol)
-    fixed = {name: as_feed(model.port(name), value, "constant") for name, value in (constants or {}).items()}
+    given = as_mapping(constants, "constants=")
+    fixed = {name: as_feed(model.port(name), value, "constant") for name, value in given.items()}
     steps = as_frames(model, frames, fixed)
     asked = _ask(model, oracles, report)
     rows = {(oracle, port.name): OutputReport(oracle, port.name) for oracle in asked for port in model.outputs}

@@ -90,7 +90,7 @@ def cache_net() -> bytes:
 
 
 def turned_state_net(direction: str, *, branch: bool) -> bytes:
-    """A GRU, inside an If on `flag` or not, whose state `h` [1, D, 4] lies the other way round. `hn` is all there is."""
+    """A GRU, inside an If on `flag` or not, whose state `h` [1, D, 4] is turned to [D, 1, 4]. `hn` is the output."""
     rng = np.random.default_rng(2)
     directions = 2 if direction == "bidirectional" else 1
     shapes = {"W": (directions, 12, 2), "R": (directions, 12, 4)}

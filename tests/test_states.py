@@ -136,3 +136,12 @@ def test_numbers_tell_states_apart():
         [],
     )
     assert pairs(g) == {"cache0": "cache0_out", "cache1": "cache1_out"}
+
+
+def test_a_net_has_a_frame():
+    """What goes in must not be taken for state because it comes out under a similar name."""
+    assert pairs(graph([("audio", 1, 4)], [("audio_out", 1, 4)], [])) == {}
+    both = graph([("x", 1, 4), ("h", 1, 4)], [("x_out", 1, 4), ("h_out", 1, 4)], [])
+    with pytest.raises(StateMismatch, match="x_out.*h_out"):
+        detect_states(both)
+    assert pairs(both, {"h": "h_out"}) == {"h": "h_out"}

@@ -116,7 +116,7 @@ def detect_states(graph: Graph, given: Mapping[str, str] | None = None) -> tuple
         pairs = {i: _given_output(inputs, outputs, i, o) for i, o in given.items()}
     else:
         pairs = _pair_by_flow(graph, inputs, outputs)
-        _pair_by_name(inputs, outputs, pairs)
+        pairs |= _without_frame(_pair_by_name(inputs, outputs, pairs), len(inputs) - len(pairs))
     if len(set(pairs.values())) != len(pairs):
         raise StateMismatch(f"one output cannot carry two states: {pairs}; pass states={{input: output}}")
     return tuple(State(i, i, pairs[i], inputs[i].shape) for i in inputs if i in pairs)
@@ -130,7 +130,7 @@ def stateful_nodes(graph: Graph, names: Collection[str]) -> tuple[list[Node], li
 
 
 def _given_output(inputs: dict[str, Port], outputs: dict[str, Port], source: str, target: str) -> str:
-    if source not in inputs or target not in outputs:
+    if source not in inputs or not isinstance(target, str) or target not in outputs:
         raise StateMismatch(
             f"states={{{source!r}: {target!r}}}: inputs are {', '.join(inputs)}; outputs are {', '.join(outputs)}"
         )
@@ -181,16 +181,27 @@ def _narrow(name: str, candidates: list[str], outputs: dict[str, Port], port: Po
     raise StateMismatch(f"state input {name!r} may continue in any of {listed}; pass states={{{name!r}: ...}}")
 
 
-def _pair_by_name(inputs: dict[str, Port], outputs: dict[str, Port], pairs: dict[str, str]) -> None:
-    """Adds pairs of what is left whose names match and whose shapes do not contradict."""
+def _pair_by_name(inputs: dict[str, Port], outputs: dict[str, Port], found: dict[str, str]) -> dict[str, str]:
+    """Pairs of what is not `found` yet whose names match and whose shapes do not contradict."""
+    pairs: dict[str, str] = {}
     for name, port in inputs.items():
-        if name in pairs or port.dtype.kind != "f":
+        if name in found or port.dtype.kind != "f":
             continue
-        free = [o for o in outputs if o not in pairs.values()]
+        free = [o for o in outputs if o not in found.values() and o not in pairs.values()]
         fitting = [o for o in free if names_match(name, o) and _compatible(port, outputs[o])]
         best = _narrow(name, fitting, outputs, port)
         if best:
             pairs[name] = best
+    return pairs
+
+
+def _without_frame(pairs: dict[str, str], left: int) -> dict[str, str]:
+    """`pairs` by name, less the input that must be the frame: the only pair, when all inputs `left` are paired."""
+    if len(pairs) < left:
+        return pairs
+    if len(pairs) > 1:
+        raise StateMismatch(f"by their names all inputs are state, and none is the frame: {pairs}; pass states=")
+    return {}
 
 
 FILLER = frozenset("in out input output prev previous next new old cur current init initial final n 0 1 t".split())

@@ -66,7 +66,10 @@ def _content(source: str | os.PathLike[str] | bytes) -> tuple[bytes, Path | None
         if len(source) > MAX_FILE:
             raise ModelError(f"{len(source)} bytes of model, at most {MAX_FILE} expected")
         return bytes(source), None
-    path = Path(source)
+    try:
+        path = Path(source)
+    except TypeError:
+        raise ModelError(f"expected a path or the bytes of a model, got {type(source).__name__}") from None
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

@@ -150,15 +150,32 @@ static place place_of(gi_builder *b, const gi_view *v) {
     return (place){gi_builder_use(b, v), time ? v->stride[0] : 0, v->rank ? v->stride[time] : 0};
 }
 
-/* Scratch [steps, N, width], or absent where not needed. Returns 0 or a negative status. */
-static int take(gi_builder *b, place *p, int needed, int64_t steps, int64_t N, int64_t width, gi_error *err) {
-    int64_t elements = gi_size_mul(steps, gi_size_mul(N, width));
-    *p = (place){.t_stride = N * width, .n_stride = width};
-    if (needed && elements < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
-    if (!needed) elements = 0;
-    p->at = needed ? gi_builder_scratch(b, elements, err) : (gi_operand){.tensor = -1};
-    return needed && p->at.tensor < 0 ? GI_ERR_MEMORY : GI_OK;
+/* Scratch [steps, N, width]. */
+typedef struct need { place *at; int wanted; int64_t steps, width; } need;
+
+static int take(gi_builder *b, const need *n, int64_t N, gi_error *err) {
+    const int64_t per_step = n->wanted ? gi_size_mul(N, n->width) : 0, elements = gi_size_mul(n->steps, per_step);
+    *n->at = (place){.at.tensor = -1, .t_stride = per_step, .n_stride = n->width};
+    if (!n->wanted) return GI_OK;
+    if (elements < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
+    n->at->at = gi_builder_scratch(b, elements, err);
+    return n->at->at.tensor < 0 ? GI_ERR_MEMORY : GI_OK;
 }
+
+static int add_scratch(gi_builder *b, recurrent_op *op, gi_error *err) {
+    const int64_t span = gi_blocks(op->cell.hidden_size) * GI_BLOCK, H = op->cell.hidden_size;
+    const int64_t pre_width = span * gi_cell_gates(&op->cell), per_step = gi_size_mul(pre_width, op->N > 0 ? op->N : 1);
+    if (per_step < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
+    op->pre_steps = PRE_FLOATS / per_step < PRE_STEPS_MIN ? PRE_STEPS_MIN : PRE_FLOATS / per_step;
+    if (op->pre_steps > op->T) op->pre_steps = op->T;
+    const need needs[] = {{&op->h[0], 1, 1, H}, {&op->h[1], 1, 1, H}, {&op->c, op->cell.kind == GI_LSTM, 1, H},
+                          {&op->gate, op->cell.kind == GI_GRU && !op->cell.linear_before_reset, 1, 3 * span},
+                          {&op->pre, op->T > 1, op->pre_steps, pre_width}};
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+        if (take(b, &needs[i], op->N, err) < 0) return GI_ERR_LIMIT;
+    return GI_OK;
+}
+
 int gi_build_recurrent(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     static const char *const names[] = {[GI_LSTM] = "lstm", [GI_GRU] = "gru", [GI_RNN] = "rnn"};
     int status = check_packed(b, &r->cell, r->packed, err);
@@ -171,7 +188,9 @@ int gi_build_recurrent(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     op->packed = place_of(b, &packed), op->x = place_of(b, &r->x), op->lens = place_of(b, &r->lens);
     op->y = place_of(b, &r->y), op->h0 = place_of(b, &r->h0), op->c0 = place_of(b, &r->c0);
     op->hn = place_of(b, &r->hn), op->cn = place_of(b, &r->cn);
-    gi_builder_macs(b, gi_size_mul(gi_size_mul(op->T, op->N), gi_cell_gates(&op->cell) * op->cell.hidden_size *
-                                   (op->cell.input_size + op->cell.hidden_size)));
-    return add_scratch(b, op, err);
+    status = add_scratch(b, op, err);
+    if (status < 0) b->program->n_ops--;   /* a half-built op must not run */
+    else gi_builder_macs(b, gi_size_mul(gi_size_mul(op->T, op->N), gi_cell_gates(&op->cell) * op->cell.hidden_size *
+                                        (op->cell.input_size + op->cell.hidden_size)));
+    return status;
 }

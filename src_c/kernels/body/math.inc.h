@@ -48,8 +48,8 @@ V_INLINE v_f v_expm1_negative(v_f x) {
 
 /* K / (K + K 2^n e^r) = 1 / (1 + e^-x) with n = round(-x / ln2), r = -(x + n ln2). K e^r = K + r (K + r K q(r)) with
  * the fit of v_expm1_reduced. K steers rounding: p and the denominator stay clear of the low end of a binade, where
- * rounding costs most, whenever the quotient lies near the high end of its own. At n = 128, 2^n is inf and the result 0.
- * Max error 1.94 ULP. */
+ * rounding costs most, whenever the quotient lies near the high end of its own. At n = 128, 2^n is inf and the result
+ * 0. Max error 1.94 ULP. */
 #define V_SIGMOID_K 1.324f
 V_INLINE v_f v_sigmoid(v_f x) {
     const v_f bias = v_set1(V_POW2_BIAS), K = v_set1(V_SIGMOID_K);
@@ -186,7 +186,7 @@ V_INLINE v_f v_sin(v_f x) {
     return v_any(v_lt(v_set1(V_CIRCLE_LIMIT), v_abs(x))) ? v_circle_far(x, y, sin) : y;
 }
 
-/* Max error @COS@ ULP. */
+/* Max error 1.53 ULP. */
 V_INLINE v_f v_cos(v_f x) {
     v_f y = v_circle(x, 1.0f);
     return v_any(v_lt(v_set1(V_CIRCLE_LIMIT), v_abs(x))) ? v_circle_far(x, y, cos) : y;
