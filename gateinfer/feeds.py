@@ -65,10 +65,13 @@ def as_shape(port: Port, value: Any, what: str) -> tuple[int, ...]:
     return shape
 
 
-def buffer(shape: tuple[int, ...], dtype: np.dtype, name: str) -> np.ndarray:
-    """Zeros for the port `name`, or a ModelError where there is no memory for them."""
+def new_buffer(shape: tuple[int, ...], dtype: np.dtype, name: str) -> np.ndarray:
+    """Zeros for the port `name`, or a ModelError where there is no memory for them.
+
+    A view, because the engine keeps its address: `resize` moves only arrays that own their memory.
+    """
     try:
-        return np.zeros(shape, dtype)
+        return np.zeros(shape, dtype).view()
     except (MemoryError, ValueError) as error:  # ValueError: past the address space
         raise ModelError(f"{name!r} of shape {shape} does not fit in memory: {error}") from None
 

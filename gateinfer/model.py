@@ -12,7 +12,7 @@ import numpy as np
 
 from gateinfer import _core
 from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
-from gateinfer.feeds import as_feed, as_mapping, as_names, buffer
+from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer
 from gateinfer.graph.fold import fold_constants, unsupported
 from gateinfer.graph.ir import Graph, Port
 from gateinfer.graph.states import State, detect_states
@@ -127,7 +127,8 @@ class Model:
     def port(self, name: str) -> Port:
         """The input called `name`; ShapeError with the names there are otherwise."""
         if not isinstance(name, str) or name not in self._ports:
-            raise ShapeError(f"no input is called {name!r}; inputs: {', '.join(self._ports)}")
+            called = name if isinstance(name, str) else type(name).__name__
+            raise ShapeError(f"no input is called {called!r}; inputs: {', '.join(self._ports)}")
         return self._ports[name]
 
     def is_deciding(self, name: str) -> bool:
@@ -200,7 +201,7 @@ class Model:
             arrays.append(feeds[name])
         results = {}
         for name, (tensor, dtype, shape) in lowered.outputs.items():
-            results[name] = buffer(shape, dtype, name)
+            results[name] = new_buffer(shape, dtype, name)
             tensors.append(tensor)
             arrays.append(results[name])
         runner = plan.runner()
@@ -208,7 +209,7 @@ class Model:
         plan.idle.append(runner)
         return results
 
-    def __call__(self, *args: Any, **feeds: Any) -> np.ndarray | dict[str, np.ndarray]:
+    def __call__(self, /, *args: Any, **feeds: Any) -> np.ndarray | dict[str, np.ndarray]:
         """Run with inputs in the order of `inputs`, or by name: the array, or a dict when several come out."""
         if len(args) > len(self.inputs):
             raise ShapeError(f"the model has {len(self.inputs)} inputs, got {len(args)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -120,10 +120,12 @@ def as_frames(model: Model, frames: Any, constants: Mapping[str, Any]) -> list[d
     except StateMismatch:
         states = set()
     names = [p.name for p in model.inputs if p.name not in states and p.name not in constants]
+    try:
+        given = list(frames)
+    except Exception as error:  # a caller's object may raise anything
+        raise ShapeError(f"frames come as a sequence of arrays or dicts, got {type(frames).__name__}") from error
     listed = []
-    if not isinstance(frames, Iterable) or isinstance(frames, (str, bytes)) or np.ndim(frames) == 0 and isinstance(frames, np.ndarray):
-        raise ShapeError(f"frames come as a sequence of arrays or dicts, got {type(frames).__name__}")
-    for frame in frames:
+    for frame in given:
         if not isinstance(frame, Mapping):
             if len(names) != 1:
                 raise ShapeError(f"frames are dicts with {', '.join(names)}, or pass constants for all but one of them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping, Sequence
@@ -54,6 +55,7 @@ class PlanCache:
         self.weights: dict[Hashable, object] = {}
         self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
         self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def get(
         self,
@@ -72,12 +74,18 @@ class PlanCache:
         plan = self._plans.get(key)
         if plan is not None:
             return plan
-        with self._lock:
+        with self._own_lock():
             if key not in self._plans:
                 self._plans[key] = self._make(shapes, values, states)
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
             return self._plans[key]
+
+    def _own_lock(self) -> threading.Lock:
+        """The lock; a new one in a forked child, where the thread that may have held the old one does not exist."""
+        if self._process != os.getpid():
+            self._lock, self._process = threading.Lock(), os.getpid()
+        return self._lock
 
     def _make(
         self,
@@ -97,9 +105,10 @@ def _check_size(graph: Graph, lowered: Lowered) -> None:
     given += sum(array.nbytes for array in graph.constants.values())
     limit = min(FREE_PLAN_BYTES + MAX_GROWTH * given, MAX_PLAN_BYTES)
     if size > limit:
+        shapes = {port.name: port.shape for port in graph.inputs}
         raise ModelError(
             f"these shapes need {size / 2**30:.2f} GiB of memory, at most {limit / 2**30:.2f} are allowed for "
-            f"{given} bytes of inputs and weights; inputs: {({port.name: port.shape for port in graph.inputs})}"
+            f"{given} bytes of inputs and weights; inputs: {shapes}"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gateinfer._core import Runner
 from gateinfer.errors import ModelError, ShapeError, StateMismatch
-from gateinfer.feeds import as_feed, as_shape, buffer, spell
+from gateinfer.feeds import as_feed, as_shape, new_buffer, spell
 from gateinfer.graph.bind import bind_shapes
 from gateinfer.graph.ir import Port
 from gateinfer.graph.states import State, stateful_nodes
@@ -34,10 +34,10 @@ class Binding:
         self.outputs: dict[str, np.ndarray] = {}
         for name, (tensor, dtype, shape) in plan.lowered.inputs.items():
             if name not in states:
-                self.inputs[name] = buffer(shape, dtype, name)
+                self.inputs[name] = new_buffer(shape, dtype, name)
             self.runner.bind(tensor, states[name] if name in states else self.inputs[name])
         for name, (tensor, dtype, shape) in plan.lowered.outputs.items():
-            self.outputs[name] = buffer(shape, dtype, name)
+            self.outputs[name] = new_buffer(shape, dtype, name)
             self.runner.bind(tensor, self.outputs[name])
 
 
@@ -86,7 +86,7 @@ class Stream:
 
     # ---- calls that copy ---------------------------------------------------------------------------------------------
 
-    def __call__(self, *args: Any, out: Any = None, **frames: Any) -> Any:
+    def __call__(self, /, *args: Any, out: Any = None, **frames: Any) -> Any:
         """One frame or chunk through the model.
 
         Parameters
@@ -105,6 +105,8 @@ class Stream:
             (buffer,) = self.inputs.values()
             frame = args[0]
             if type(frame) is np.ndarray and frame.shape == buffer.shape and frame.dtype == buffer.dtype and frame.size:
+                if out is not None:
+                    self._check_out(self.outputs, out)
                 buffer[...] = frame
                 self.step()
                 return self._results(self.outputs, out)
@@ -113,8 +115,10 @@ class Stream:
     def _call(self, frames: dict[str, Any], out: Any) -> Any:
         feeds = {name: as_feed(self.model.port(name), value, "frame") for name, value in frames.items()}
         if any(0 in feed.shape for feed in feeds.values()):
-            return self._results(self._run_empty(feeds), out)
+            return self._results(self._run_empty(feeds, out), out)
         binding = self._bind({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds))
+        if out is not None:
+            self._check_out(binding.outputs, out)
         for name, buffer in binding.inputs.items():
             buffer[...] = feeds[name]
         self.step()
@@ -143,15 +147,22 @@ class Stream:
             if len(names) == 1:
                 return outputs[names[0]].copy()
             return {name: outputs[name].copy() for name in names}
+        for name, target in (out if isinstance(out, Mapping) else {names[0]: out}).items():
+            target[...] = outputs[name]
+        return out
+
+    def _check_out(self, outputs: Mapping[str, np.ndarray], out: Any) -> None:
+        """Raises ShapeError unless results fit into `out`. Asked before the step: a refused call changes no state."""
+        names = self._result_names
         targets = out if isinstance(out, Mapping) else {names[0]: out}
         if set(targets) != set(names):
-            raise ShapeError(f"out: expected arrays for {', '.join(names)}, got {', '.join(targets)}")
+            raise ShapeError(f"out: expected arrays for {', '.join(names)}, got {', '.join(map(str, targets))}")
         for name, target in targets.items():
             result = outputs[name]
             if not isinstance(target, np.ndarray) or target.shape != result.shape or target.dtype != result.dtype:
                 raise ShapeError(f"out for {name!r}: expected a {result.dtype} array of shape {result.shape}")
-            target[...] = result
-        return out
+            if not target.flags.writeable:
+                raise ShapeError(f"out for {name!r} is read-only; pass an array that may be written")
 
     # ---- bound buffers -----------------------------------------------------------------------------------------------
 
@@ -166,6 +177,8 @@ class Stream:
     def __setattr__(self, name: str, value: Any) -> None:
         if any(name in self.__dict__.get(ports, ()) for ports in ("inputs", "outputs")):
             raise AttributeError(f"{name!r} is a bound buffer: write into it with s.{name}[...] = value")
+        if name == "state" and name in self.__dict__:
+            raise StateMismatch("assign states one by one: s.state[name] = value")
         object.__setattr__(self, name, value)
 
     def _step_unbound(self) -> NoReturn:
@@ -249,10 +262,12 @@ class Stream:
             if other != first:
                 yield other
 
-    def _run_empty(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _run_empty(self, feeds: Mapping[str, np.ndarray], out: Any) -> dict[str, np.ndarray]:
         """A chunk without elements: results have their shapes, and nothing is carried into the state."""
         plan, arrays = self._plan({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds), ())
         binding = Binding(plan, arrays)
+        if out is not None:
+            self._check_out(binding.outputs, out)
         for name, buffer in binding.inputs.items():
             buffer[...] = feeds[name]
         binding.runner.step()

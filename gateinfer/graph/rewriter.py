@@ -21,6 +21,8 @@ MAX_FOLDED: Final = 2**26
 """Elements of one folded value."""
 MAX_FOLDED_TOTAL: Final = 2**28
 """Elements of all values folded in one pass."""
+MAX_GROWN: Final = 2**25
+"""Elements that folding may add to those it starts from: little in the file must not become much in memory."""
 MAX_FOLDED_PRODUCT: Final = 2**26
 """Multiply-adds of a constant matrix product that is worth folding; a larger one stays a node."""
 MAX_FOLDED_INDICES: Final = 2**18
@@ -49,6 +51,7 @@ class Rewriter:
         """What is wrong with a value: told only when an output needs it."""
         self._defined = set(definitions(graph))
         self._folded = 0
+        self._grown = 0
         self._visited = 0
 
     # ---- names ------------------------------------------------------------------------------------------------------
@@ -187,7 +190,7 @@ class Rewriter:
             return False
         scope[node.outputs[0]] = node.inputs[0]
         if node.output(1):
-            self._spend(node, types[1].size)
+            self._spend(node, types[1].size, types[1].size)
             kept = self.opset >= 12  # all true; before that the mask of inference is unspecified, and 0 in onnxruntime
             self.set_constant(self.define(scope, node.output(1)), np.full(types[1].extents, kept, types[1].dtype))
         return True
@@ -196,19 +199,21 @@ class Rewriter:
         """The values of a node on constants, or None when it is too costly and better left to the program."""
         elements = sum(found.size for found in types)
         over = elements > MAX_FOLDED or self._folded + elements > MAX_FOLDED_TOTAL
+        given = sum(v.size for v in known if v is not None)
         # Moving large weights about is no attack: the program will do it. Only what grows out of little is refused.
-        if _too_costly(node, types, known) or (over and elements <= sum(v.size for v in known if v is not None)):
+        if _too_costly(node, types, known) or (over and elements <= given):
             return None
-        self._spend(node, elements)
+        self._spend(node, elements, elements - given)
         results = evaluate(node, known, self.opset)
         return [_as_inferred(node, result, found) for result, found in zip(results, types, strict=False)]
 
-    def _spend(self, node: Node, elements: int) -> None:
+    def _spend(self, node: Node, elements: int, grown: int) -> None:
         self._folded += elements
-        if elements > MAX_FOLDED or self._folded > MAX_FOLDED_TOTAL:
+        self._grown += max(grown, 0)
+        if elements > MAX_FOLDED or self._folded > MAX_FOLDED_TOTAL or self._grown > MAX_GROWN:
             raise BudgetExceeded(
                 f"{node.label()}: folding it takes {elements} elements, which exceeds the budget of {MAX_FOLDED} "
-                f"for one value or of {MAX_FOLDED_TOTAL} for the model"
+                f"for one value, of {MAX_FOLDED_TOTAL} for the model, or of {MAX_GROWN} more than the file holds"
             )
 
     def _define_all(self, node: Node, scope: Scope, results: list[np.ndarray]) -> None:

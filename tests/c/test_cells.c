@@ -26,7 +26,8 @@ static int outputs_differ(void) {
 
 static long product_differs(const gi_kernels *k) {
     gi_product p = {.rows = random_below(MAX_ROWS + 1), .K = random_below(MAX_SIZE),
-                    .width = 1 + random_below(MAX_SIZE), .lines = 1 + random_below(GI_DENSE_GROUP), .x = x, .x_stride = STRIDE, .out_stride = STRIDE};
+                    .width = 1 + random_below(MAX_SIZE), .lines = 1 + random_below(GI_DENSE_GROUP),
+                    .x = x, .x_stride = STRIDE, .out_stride = STRIDE};
     p.bias = weights;
     p.panels = weights + gi_blocks(p.width) * GI_BLOCK;
     p.out = expected[0];

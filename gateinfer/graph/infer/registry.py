@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
@@ -208,7 +209,8 @@ def infer(
     if len(outputs) < len(node.outputs):
         raise UnsupportedOp(f"{node.label()}: output {len(outputs)} is not implemented")
     for output in outputs:
-        if output.size > MAX_VALUE_ELEMENTS:
+        # A zero extent counts as one: the others must not overflow either.
+        if math.prod(max(extent, 1) for extent in output.extents) > MAX_VALUE_ELEMENTS:
             raise ModelError(
                 f"{node.label()}: an output of shape {list(output.extents)} exceeds {MAX_VALUE_ELEMENTS} elements"
             )
