@@ -17,7 +17,7 @@ from gateinfer.graph.fold import fold_constants, unsupported
 from gateinfer.graph.ir import Graph, Port
 from gateinfer.graph.states import State, detect_states
 from gateinfer.graph.values import deciding_inputs
-from gateinfer.graph.weights import check_weights
+from gateinfer.graph.weights import check_weights, constant_elements
 from gateinfer.loaders.onnx import load_onnx
 from gateinfer.lower import NATIVE_OPS
 from gateinfer.plan import Plan, PlanCache
@@ -108,7 +108,7 @@ class Model:
         check_weights(self.graph)
         self.inputs: tuple[Port, ...] = tuple(self.graph.inputs)
         self.outputs: tuple[Port, ...] = tuple(self.graph.outputs)
-        self.plans = PlanCache(self.graph, self.isa)
+        self.plans = PlanCache(self.graph, self.isa, constant_elements(graph))
         self._ports = {port.name: port for port in self.inputs}
         self._deciding = deciding_inputs(self.graph)
         self._plan_if_static()

@@ -47,14 +47,18 @@ class Plan:
 
 
 class PlanCache:
-    """Plans of one graph on one instruction set. Safe to use from several threads."""
+    """Plans of one graph on one instruction set. Safe to use from several threads.
 
-    def __init__(self, graph: Graph, isa: str) -> None:
+    `file_elements`: of the weights before folding, which bounds what the plans may need.
+    """
+
+    def __init__(self, graph: Graph, isa: str, file_elements: int) -> None:
         self.graph = graph
         self.isa = isa
         self.weights: dict[Hashable, object] = {}
         self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
         self._lock = threading.Lock()
+        self._file_elements = file_elements
         self._process = os.getpid()
 
     def get(
@@ -95,14 +99,14 @@ class PlanCache:
     ) -> Plan:
         graph = specialize(self.graph, shapes, values)
         lowered = lower(graph, self.isa, self.weights, states)
-        _check_size(graph, lowered)
+        _check_size(graph, lowered, self._file_elements)
         return Plan(graph, lowered)
 
 
-def _check_size(graph: Graph, lowered: Lowered) -> None:
+def _check_size(graph: Graph, lowered: Lowered, file_elements: int) -> None:
     size = lowered.program.work_bytes + sum(lowered.program.external_bytes.values())
     given = sum(lowered.program.external_bytes[tensor] for tensor, _, _ in lowered.inputs.values())
-    given += sum(array.nbytes for array in graph.constants.values())
+    given += file_elements * 4
     limit = min(FREE_PLAN_BYTES + MAX_GROWTH * given, MAX_PLAN_BYTES)
     if size > limit:
         shapes = {port.name: port.shape for port in graph.inputs}

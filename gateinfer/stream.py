@@ -175,7 +175,8 @@ class Stream:
         raise AttributeError(f"stream has no attribute or bound port {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if any(name in self.__dict__.get(ports, ()) for ports in ("inputs", "outputs")):
+        held = self.__dict__.get(name)
+        if held is not None and any(held is self.__dict__[ports].get(name) for ports in ("inputs", "outputs")):
             raise AttributeError(f"{name!r} is a bound buffer: write into it with s.{name}[...] = value")
         if name == "state" and name in self.__dict__:
             raise StateMismatch("assign states one by one: s.state[name] = value")

@@ -71,7 +71,6 @@ _FEEDS: dict[str, Any] = {
     "integers-of-400-digits": [[[10**400, 1, 2]]],
     "masked": np.ma.masked_array(GOOD, GOOD > 0),
     "scalar": np.float32(1),
-    "matrix": np.matrix(np.ones((1, 3), np.float32)),
     "rank-32": np.zeros((1,) * 32, np.float32),
     "another-width": np.zeros((1, 1, 4), np.float32),
     "terabytes": np.broadcast_to(np.float32(1), (2**40, 1, 3)),
@@ -221,7 +220,14 @@ def test_wrong_states_leave_the_right_one(gru: gi.Model) -> None:
     stream = gru.stream()
     stream(GOOD)
     held = stream.state["h"].copy()
-    for name, value in (("h", 1), ("h", held[..., :4]), ("zz", held), (5, held), ([], held), ("h", np.zeros((1, 2, 5)))):
+    for name, value in (
+        ("h", 1),
+        ("h", held[..., :4]),
+        ("zz", held),
+        (5, held),
+        ([], held),
+        ("h", np.zeros((1, 2, 5))),
+    ):
         with pytest.raises(StateMismatch):
             stream.state[name] = value
     for act in (stream.state.clear, stream.state.popitem, lambda: setattr(stream, "state", {"h": held})):
@@ -308,6 +314,24 @@ def test_a_state_may_have_any_name() -> None:
     fresh.reset()
     fresh.restore(stream.snapshot())
     np.testing.assert_array_equal(fresh.state["file"], stream.state["file"])
+
+
+def test_ports_called_like_parts_of_a_stream() -> None:
+    proto = model([node("Relu", "step", "inputs"), node("Neg", "step", "model")], {"step": (2,)}, "inputs model")
+    stream = gi.load(proto.SerializeToString()).stream()
+    for _ in range(2):
+        got = stream(np.ones(2, np.float32))
+        np.testing.assert_array_equal(got["inputs"] + got["model"], np.zeros(2))
+    stream.inputs["step"][...] = 3
+    stream.step()
+    np.testing.assert_array_equal(stream.outputs["model"], [-3, -3])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_negative_variance_shows_as_nan_without_a_warning() -> None:
+    parts = {name: np.ones(3, np.float32) for name in ("scale", "bias", "mean")} | {"var": -np.ones(3, np.float32)}
+    proto = model([node("BatchNormalization", "x scale bias mean var", "y")], {"x": (2, 3)}, "y", parts)
+    assert np.isnan(gi.load(proto.SerializeToString())(np.ones((2, 3), np.float32))).all()
 
 
 # ---- little that becomes much ----------------------------------------------------------------------------------------

@@ -16,13 +16,16 @@ from gateinfer.graph.infer import has_rule, infer
 from gateinfer.graph.infer.creation import shape_slice
 from gateinfer.graph.infer.registry import Query
 from gateinfer.graph.ir import Graph, Node, Port, TensorType, subgraphs
+from gateinfer.graph.weights import constant_elements
 
 MAX_FOLDED: Final = 2**26
 """Elements of one folded value."""
 MAX_FOLDED_TOTAL: Final = 2**28
 """Elements of all values folded in one pass."""
-MAX_GROWN: Final = 2**25
+MAX_GROWN: Final = 2**24
 """Elements that folding may add to those it starts from: little in the file must not become much in memory."""
+MAX_COPIES: Final = 4
+"""How often constants may be transformed when the program is built, rather than by the program, every time."""
 MAX_FOLDED_PRODUCT: Final = 2**26
 """Multiply-adds of a constant matrix product that is worth folding; a larger one stays a node."""
 MAX_FOLDED_INDICES: Final = 2**18
@@ -52,6 +55,7 @@ class Rewriter:
         self._defined = set(definitions(graph))
         self._folded = 0
         self._grown = 0
+        self._budget = min(MAX_FOLDED_TOTAL, MAX_GROWN + MAX_COPIES * constant_elements(graph))
         self._visited = 0
 
     # ---- names ------------------------------------------------------------------------------------------------------
@@ -131,6 +135,8 @@ class Rewriter:
         branch = node.attrs.get("then_branch" if condition.item() else "else_branch")
         if not isinstance(branch, Graph) or len(branch.outputs) < len(node.outputs):
             raise ModelError(f"{node.label()}: a branch is missing or yields fewer than {len(node.outputs)} values")
+        if branch.inputs:
+            raise ModelError(f"{node.label()}: a branch of If has no inputs of its own, got {branch.inputs[0].name!r}")
         inner = scope.new_child()
         nodes.extend(self.read(branch, inner))
         for output, port in zip(node.outputs, branch.outputs, strict=False):
@@ -198,8 +204,8 @@ class Rewriter:
     def _evaluate(self, node: Node, types: list[TensorType], known: list[np.ndarray | None]) -> list[np.ndarray] | None:
         """The values of a node on constants, or None when it is too costly and better left to the program."""
         elements = sum(found.size for found in types)
-        over = elements > MAX_FOLDED or self._folded + elements > MAX_FOLDED_TOTAL
-        given = sum(v.size for v in known if v is not None)
+        over = elements > MAX_FOLDED or self._folded + elements > self._budget
+        given = sum(v.size for v in dict(zip(node.inputs, known, strict=True)).values() if v is not None)
         # Moving large weights about is no attack: the program will do it. Only what grows out of little is refused.
         if _too_costly(node, types, known) or (over and elements <= given):
             return None
@@ -210,10 +216,10 @@ class Rewriter:
     def _spend(self, node: Node, elements: int, grown: int) -> None:
         self._folded += elements
         self._grown += max(grown, 0)
-        if elements > MAX_FOLDED or self._folded > MAX_FOLDED_TOTAL or self._grown > MAX_GROWN:
+        if elements > MAX_FOLDED or self._folded > self._budget or self._grown > MAX_GROWN:
             raise BudgetExceeded(
                 f"{node.label()}: folding it takes {elements} elements, which exceeds the budget of {MAX_FOLDED} "
-                f"for one value, of {MAX_FOLDED_TOTAL} for the model, or of {MAX_GROWN} more than the file holds"
+                f"for one value, of {self._budget} for the model, or of {MAX_GROWN} more than the file holds"
             )
 
     def _define_all(self, node: Node, scope: Scope, results: list[np.ndarray]) -> None:
