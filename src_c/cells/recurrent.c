@@ -72,7 +72,7 @@ static int run_ragged(const gi_layer *l, const int32_t *lens, int64_t stride, gi
 static int run_recurrent(const gi_op *base, const gi_frame *f, gi_error *err) {
     const recurrent_op *op = (const recurrent_op *)base;
     const int by_program_row = op->N == 1 && op->packed.at.row_bytes == 0;
-    const int64_t calls = by_program_row ? 1 : f->rows;
+    const int64_t calls = op->N == 0 ? 0 : by_program_row ? 1 : f->rows;   /* no sequences: T may be anything */
     for (int64_t row = 0; row < calls; row++) {
         const gi_layer layer = layer_of(op, f, row, by_program_row);
         if (op->lens.at.tensor < 0) {
