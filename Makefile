@@ -10,7 +10,7 @@ JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 # PYTHON=... overrides the search. Each candidate is asked, because a shim on the path may have nothing behind it.
 FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done
 
 SOURCES := $(wildcard gateinfer/_core.pyx gateinfer/_core.pxd) $(shell find src_c -name '*.[ch]') setup.py
 INSTALLED := $(VENV)/.installed
@@ -21,8 +21,8 @@ help: ## this list
 
 $(INSTALLED): pyproject.toml
 	@test -x $(BIN)/python || { p=$$($(FIND_PYTHON)); \
-	  test -n "$$p" || { echo "no Python >= 3.11 with the venv module found; set PYTHON=/path/to/python3" >&2; exit 1; }; \
-	  echo "creating $(VENV) with $$p"; "$$p" -m venv $(VENV); }
+	  test -n "$$p" || { echo "no Python >= 3.11 with the modules venv and ensurepip found; set PYTHON=/path/to/python3" >&2; exit 1; }; \
+	  echo "creating $(VENV) with $$p"; "$$p" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
 	@echo "installing gateinfer and its tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@

@@ -427,7 +427,7 @@ cdef class Runner:
         self.program = program
         self.rows = rows
         self.bound = {}
-        self.heavy = program.macs * rows >= MACS_WORTH_A_GIL_RELEASE
+        self.heavy = program.macs >= MACS_WORTH_A_GIL_RELEASE // rows
 
     def __dealloc__(self):
         gi_stream_free(self.stream)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gateinfer.errors import ModelError, ShapeError
 
-_DTYPES = {1: np.dtype("u1"), 2: np.dtype("<i2"), 4: np.dtype("<i4")}
+_DTYPES = {1: "u1", 2: "<i2", 4: "<i4"}
 
 
 def read_wav(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:

@@ -118,12 +118,12 @@ def run_demo(model_path: Path, wav_path: Path, laps: int, screen: Screen) -> Out
     return Outcome(len(samples) / RATE, ours, segments, float(np.abs(ours - theirs).max()), timings)
 
 
-def timeline(outcome: Outcome, width: int = 72) -> list[str]:
-    """The clip from left to right: a ruler in seconds, and a block where there is speech."""
+def timeline(outcome: Outcome, marks: str = "█·", width: int = 72) -> list[str]:
+    """The clip from left to right: a ruler in seconds, and the first of `marks` where there is speech."""
     count = min(width, len(outcome.probabilities))
     step = outcome.seconds / count
     middles = (np.arange(count) + 0.5) * step
-    line = "".join("█" if any(a <= t < b for a, b in outcome.segments) else "·" for t in middles)
+    line = "".join(marks[0] if any(a <= t < b for a, b in outcome.segments) else marks[1] for t in middles)
     ruler = [" "] * (count + 4)
     for second in range(0, int(outcome.seconds) + 1, 2):
         at = round(second / step)
@@ -135,7 +135,7 @@ def timeline(outcome: Outcome, width: int = 72) -> list[str]:
 def show(outcome: Outcome, screen: Screen) -> None:
     """Print what a person wants to know."""
     screen.heading(f"Speech in {outcome.seconds:.1f} s of sound ({len(outcome.probabilities)} frames of 32 ms)")
-    for line in timeline(outcome):
+    for line in timeline(outcome, "█·" if screen.can_print("█·") else "#."):
         screen.line("  " + line)
     for start, end in outcome.segments:
         screen.line(f"  speech from {start:5.2f} to {end:5.2f} s")
@@ -149,8 +149,8 @@ def show(outcome: Outcome, screen: Screen) -> None:
     rows = [(t.name, f"{t.p50:.1f}", f"{t.p99:.1f}", f"{outcome.timings.ratio(t.name, ENGINE):.2f}")
             for t in outcome.timings.timings]  # fmt: skip
     screen.table(("engine", "p50 us", "p99 us", "times gateinfer's"), rows)
-    screen.line("  One thread each, frame about, in the same run on this machine; state is carried by both.")
-    screen.line(f"  '{RUN}' is what most programs call; '{BOUND}' is its fastest form. Other machines differ.")
+    screen.line("  One thread each, taking turns frame by frame in this run on this machine; all carry their state.")
+    screen.line(f"  '{RUN}' is what most programs call, '{BOUND}' its fastest form. Other machines differ.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,11 +6,13 @@ width when every value fits. Everything else that does not match is refused by n
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from gateinfer.errors import ShapeError
+from gateinfer.errors import ModelError, ShapeError
 from gateinfer.graph.ir import Dim, Port
 
 
@@ -22,12 +24,56 @@ def as_feed(port: Port, value: Any, what: str = "input") -> np.ndarray:
     ShapeError
         Names the port, what it expects and what came.
     """
-    array = _as_array(port, value, what)
-    array = _convert(port, array, what)
-    check_shape(port, array.shape, what)
-    if not (array.flags.c_contiguous and array.flags.aligned):
-        array = array.copy(order="C")
+    try:
+        array = _as_array(port, value, what)
+        check_shape(port, array.shape, what)
+        array = _convert(port, array, what)
+        if not (array.flags.c_contiguous and array.flags.aligned):
+            array = array.copy(order="C")
+    except MemoryError as error:
+        raise ShapeError(f"{what} {port.name!r}: too large to be converted: {error}") from None
     return array
+
+
+def as_mapping(value: Any, what: str) -> dict[str, Any]:
+    """A caller's mapping of names as a dict of its own; None is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ShapeError(f"{what}: expected a dict by name, got {type(value).__name__}")
+    return dict(value)
+
+
+def as_names(value: Any, what: str) -> list[str]:
+    """A caller's sequence of names as a list."""
+    names = list(value) if isinstance(value, (list, tuple, set, frozenset, dict)) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise ShapeError(f"{what}: expected a list of names, got {type(value).__name__}")
+    return names
+
+
+def as_shape(port: Port, value: Any, what: str) -> tuple[int, ...]:
+    """A caller's shape for `port` as a tuple of extents >= 0."""
+    try:
+        shape = tuple(operator.index(extent) for extent in value) if isinstance(value, Iterable) else None
+    except Exception:  # iterating over a caller's object and reading its items may raise anything
+        shape = None
+    if shape is None or min(shape, default=0) < 0:
+        got = shape or type(value).__name__
+        raise ShapeError(f"{what} {port.name!r}: expected extents >= 0 that fit {spell(port.shape)}, got {got}")
+    check_shape(port, shape, what)
+    return shape
+
+
+def new_buffer(shape: tuple[int, ...], dtype: np.dtype, name: str) -> np.ndarray:
+    """Zeros for the port `name`, or a ModelError where there is no memory for them.
+
+    A view, because the engine keeps its address: `resize` moves only arrays that own their memory.
+    """
+    try:
+        return np.zeros(shape, dtype).view()
+    except (MemoryError, ValueError) as error:  # ValueError: past the address space
+        raise ModelError(f"{name!r} of shape {shape} does not fit in memory: {error}") from None
 
 
 def check_shape(port: Port, shape: tuple[int, ...], what: str = "input") -> None:
@@ -53,12 +99,14 @@ def spell(shape: tuple[Dim, ...] | None) -> str:
 
 
 def _as_array(port: Port, value: Any, what: str) -> np.ndarray:
-    if not isinstance(value, np.ndarray) and callable(getattr(value, "numpy", None)):
-        value = value.numpy()  # onnxruntime.OrtValue, torch.Tensor
     try:
+        if not isinstance(value, np.ndarray) and callable(getattr(value, "numpy", None)):
+            value = value.numpy()  # onnxruntime.OrtValue, torch.Tensor
         array = np.asarray(value)
-    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
-        raise ShapeError(f"{what} {port.name!r}: cannot be read as an array: {error}") from error
+    except Exception as error:  # a caller's object may raise anything
+        raise ShapeError(f"{what} {port.name!r}: cannot be read as an array: {error!r}") from error
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ShapeError(f"{what} {port.name!r}: masked elements have no value; use .filled(...)")
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"{what} {port.name!r}: expected {port.dtype}, got {array.dtype}; pass a numeric array")
     return array

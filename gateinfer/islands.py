@@ -44,7 +44,8 @@ def foreign_types(
     UnsupportedOp
         onnxruntime has no such operator either, or the shapes depend on run-time values.
     """
-    inputs, constants = [], {}
+    inputs: list[Port] = []
+    constants: dict[str, np.ndarray] = {}
     for name, found, value in zip(node.inputs, types, values, strict=True):
         if value is not None:
             constants[name] = value

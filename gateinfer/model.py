@@ -13,14 +13,14 @@ import numpy as np
 
 from gateinfer import _core, islands
 from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, UnsupportedOp
-from gateinfer.feeds import as_feed
+from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer
 from gateinfer.graph.bind import bind_shapes, resolve
 from gateinfer.graph.fold import fold_constants, unsupported
 from gateinfer.graph.ir import Graph, Port
 from gateinfer.graph.lift import Lift
 from gateinfer.graph.states import State, detect_states
 from gateinfer.graph.values import deciding_inputs
-from gateinfer.graph.weights import check_weights
+from gateinfer.graph.weights import check_weights, constant_elements
 from gateinfer.lifts import Lifts
 from gateinfer.loaders import load_graph
 from gateinfer.loaders.saved import dump_graph
@@ -78,14 +78,19 @@ def load(
     UnsupportedOp
         Nodes or attributes have no implementation; the text lists every one.
     """
-    if threads != 1:
+    if type(threads) is not int or threads != 1:
         raise GateInferError(f"threads={threads!r}: this version runs a step on one thread; pass threads=1")
-    if fallback not in ("onnxruntime", None):
+    if fallback is not None and (not isinstance(fallback, str) or fallback != "onnxruntime"):
         raise GateInferError(f"fallback={fallback!r}: expected 'onnxruntime' or None")
-    if isa != "auto" and isa not in _core.isa_names():
+    if not isinstance(isa, str) or (isa != "auto" and isa not in _core.isa_names()):
         raise GateInferError(f"isa={isa!r}: this build has auto, {', '.join(_core.isa_names())}")
-    graph = load_graph(source, allow_nonfinite=allow_nonfinite, **weights)
-    return Model(graph, isa=isa, source=None if weights else source, fallback=fallback, allow_nonfinite=allow_nonfinite)
+    if not isinstance(allow_nonfinite, (bool, np.bool_)):
+        raise GateInferError(f"allow_nonfinite: expected True or False, got {type(allow_nonfinite).__name__}")
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
+    allow = bool(allow_nonfinite)
+    graph = load_graph(source, allow_nonfinite=allow, **weights)
+    return Model(graph, isa=isa, source=None if weights else source, fallback=fallback, allow_nonfinite=allow)
 
 
 class Model:
@@ -121,7 +126,8 @@ class Model:
         check_weights(self.graph)
         self.inputs: tuple[Port, ...] = tuple(self.graph.inputs)
         self.outputs: tuple[Port, ...] = tuple(self.graph.outputs)
-        self.plans = PlanCache(self.graph, self.isa, fallback=bool(fallback) and islands.available())
+        native_only = not (fallback and islands.available())
+        self.plans = PlanCache(self.graph, self.isa, constant_elements(graph), fallback=not native_only)
         self._ports = {port.name: port for port in self.inputs}
         self._deciding = deciding_inputs(self.graph)
         self.lifts = Lifts(self.graph, self.is_deciding, self.plans.specialize)
@@ -171,8 +177,9 @@ class Model:
 
     def port(self, name: str) -> Port:
         """The input called `name`; ShapeError with the names there are otherwise."""
-        if name not in self._ports:
-            raise ShapeError(f"no input is called {name!r}; inputs: {', '.join(self._ports)}")
+        if not isinstance(name, str) or name not in self._ports:
+            called = name if isinstance(name, str) else type(name).__name__
+            raise ShapeError(f"no input is called {called!r}; inputs: {', '.join(self._ports)}")
         return self._ports[name]
 
     def is_deciding(self, name: str) -> bool:
@@ -238,10 +245,11 @@ class Model:
         names = [port.name for port in self.outputs]
         if output_names is None:
             return names
-        unknown = [name for name in output_names if name not in names]
+        wanted = as_names(output_names, "output_names")
+        unknown = [name for name in wanted if name not in names]
         if unknown:
             raise ShapeError(f"no output is called {unknown[0]!r}; outputs: {', '.join(names)}")
-        return list(output_names)
+        return wanted
 
     def feeds(self, input_feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Checked and converted inputs; every input without a default must be there."""
@@ -261,7 +269,7 @@ class Model:
             arrays.append(feeds[name])
         results = {}
         for name, (tensor, dtype, shape) in lowered.outputs.items():
-            results[name] = np.empty(shape, dtype)
+            results[name] = new_buffer(shape, dtype, name)
             tensors.append(tensor)
             arrays.append(results[name])
         runner = plan.runner()
@@ -269,7 +277,7 @@ class Model:
         plan.idle.append(runner)
         return results
 
-    def __call__(self, *args: Any, **feeds: Any) -> np.ndarray | dict[str, np.ndarray]:
+    def __call__(self, /, *args: Any, **feeds: Any) -> np.ndarray | dict[str, np.ndarray]:
         """Run with inputs in the order of `inputs`, or by name: the array, or a dict when several come out.
 
         A state that is left to its default is not returned either.
@@ -327,9 +335,9 @@ class Model:
         """
         from gateinfer.stream import Stream
 
-        given = dict(constants or {}) | more_constants
-        found = self.file_states if states is None else detect_states(self.graph, states)
-        return Stream(self, found, given, dict(shapes or {}), dict(initial or {}))
+        given = as_mapping(constants, "constants=") | more_constants
+        found = self.file_states if states is None else detect_states(self.graph, as_mapping(states, "states="))
+        return Stream(self, found, given, as_mapping(shapes, "shapes="), as_mapping(initial, "initial="))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles as the file it came from: by path, or by content when it came as bytes or from arrays."""

@@ -131,8 +131,12 @@ def as_frames(model: Model, frames: Any, constants: Mapping[str, Any]) -> list[d
         states = set()
     held = states | constants.keys() | model.graph.defaults.keys()
     names = [p.name for p in model.inputs if p.name not in held]
+    try:
+        given = list(frames)
+    except Exception as error:  # a caller's object may raise anything
+        raise ShapeError(f"frames come as a sequence of arrays or dicts, got {type(frames).__name__}") from error
     listed = []
-    for frame in frames:
+    for frame in given:
         if not isinstance(frame, Mapping):
             if len(names) != 1:
                 raise ShapeError(f"frames are dicts with {', '.join(names)}, or pass constants for all but one of them")

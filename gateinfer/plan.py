@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping, Sequence
@@ -28,6 +29,10 @@ MAX_PLANS = 32
 MAX_PLAN_BYTES = 8 << 30
 """Memory one stream of one plan may take. More is surely a wrong shape, and is refused before it is allocated."""
 
+FREE_PLAN_BYTES, MAX_GROWTH = 256 << 20, 256
+"""Beyond the first, memory may be that many times what the caller feeds and the file holds: a few numbers in a file
+must not make gigabytes."""
+
 MAX_IDLE_RUNNERS = 4
 """Runners kept per plan for calls of `run` from several threads."""
 
@@ -49,9 +54,12 @@ class Plan:
 
 
 class PlanCache:
-    """Plans of one graph on one instruction set. Safe to use from several threads."""
+    """Plans of one graph on one instruction set. Safe to use from several threads.
 
-    def __init__(self, graph: Graph, isa: str, fallback: bool = False) -> None:
+    `file_elements`: of the weights before folding, a bound of what plans may need. `fallback`: islands may be used.
+    """
+
+    def __init__(self, graph: Graph, isa: str, file_elements: int, *, fallback: bool = False) -> None:
         self.graph = graph
         self.isa = isa
         self.fallback = fallback
@@ -59,6 +67,8 @@ class PlanCache:
         self.cells = WeightStore()
         self._plans: OrderedDict[tuple[_Key, Hashable], Plan] = OrderedDict()
         self._lock = threading.Lock()
+        self._file_elements = file_elements
+        self._process = os.getpid()
 
     def get(
         self,
@@ -80,12 +90,18 @@ class PlanCache:
         plan = self._plans.get(key)
         if plan is not None:
             return plan
-        with self._lock:
+        with self._own_lock():
             if key not in self._plans:
                 self._plans[key] = self._make(shapes, values, states, lift)
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
             return self._plans[key]
+
+    def _own_lock(self) -> threading.Lock:
+        """The lock; a new one in a forked child, where the thread that may have held the old one does not exist."""
+        if self._process != os.getpid():
+            self._lock, self._process = threading.Lock(), os.getpid()
+        return self._lock
 
     def _make(
         self,
@@ -101,12 +117,7 @@ class PlanCache:
             graph = lift_states(graph, lift)
             states = (*states, *lift.pairs)
         lowered = self._lower(graph, states)
-        size = lowered.program.work_bytes + sum(lowered.program.external_bytes.values())
-        if size > MAX_PLAN_BYTES:
-            raise ModelError(
-                f"these shapes need {size / 2**30:.1f} GiB of memory, more than {MAX_PLAN_BYTES >> 30}; "
-                f"shapes: {dict(shapes)}"
-            )
+        _check_size(graph, lowered, self._file_elements)
         return Plan(graph, lowered)
 
     def specialize(
@@ -141,6 +152,19 @@ class PlanCache:
         self, node: Node, types: Sequence[TensorType | None], values: Sequence[np.ndarray | None]
     ) -> list[TensorType]:
         return islands.foreign_types(node, types, values, self.graph.opset, self.graph.domains)
+
+
+def _check_size(graph: Graph, lowered: Lowered | Staged, file_elements: int) -> None:
+    size = lowered.program.work_bytes + sum(lowered.program.external_bytes.values())
+    given = sum(lowered.program.external_bytes[tensor] for tensor, _, _ in lowered.inputs.values())
+    given += file_elements * 4
+    limit = min(FREE_PLAN_BYTES + MAX_GROWTH * given, MAX_PLAN_BYTES)
+    if size > limit:
+        shapes = {port.name: port.shape for port in graph.inputs}
+        raise ModelError(
+            f"these shapes need {size / 2**30:.2f} GiB of memory, at most {limit / 2**30:.2f} are allowed for "
+            f"{given} bytes of inputs and weights; inputs: {shapes}"
+        )
 
 
 def _key(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from gateinfer.errors import ModelError, ShapeError, StateMismatch
-from gateinfer.feeds import as_feed, check_shape, spell
+from gateinfer.feeds import as_feed, as_shape, new_buffer, spell
 from gateinfer.graph.bind import bind_shapes
 from gateinfer.graph.ir import Port, TensorType
 from gateinfer.graph.lift import Lift
@@ -34,10 +34,10 @@ class Binding:
         self.outputs: dict[str, np.ndarray] = {}
         for name, (tensor, dtype, shape) in plan.lowered.inputs.items():
             if name not in states:
-                self.inputs[name] = np.zeros(shape, dtype)
+                self.inputs[name] = new_buffer(shape, dtype, name)
             self.runner.bind(tensor, states[name] if name in states else self.inputs[name])
         for name, (tensor, dtype, shape) in plan.lowered.outputs.items():
-            self.outputs[name] = np.zeros(shape, dtype)
+            self.outputs[name] = new_buffer(shape, dtype, name)
             self.runner.bind(tensor, self.outputs[name])
 
 
@@ -76,7 +76,9 @@ class Stream:
         self._states = {state.input: state for state in states}
         self._pairs = tuple((state.input, state.output) for state in states)
         self._constants = {name: as_feed(model.port(name), v, "constant") for name, v in constants.items()}
-        self._result_names = [p.name for p in model.outputs if p.name not in {s.output for s in states}]
+        carried = {state.output for state in states}
+        names = [port.name for port in model.outputs]
+        self._result_names = [name for name in names if name not in carried] or names
         self._bindings: dict[Any, Binding] = {}
         check_forward(model.graph, states)
         self._check_constants()
@@ -119,7 +121,7 @@ class Stream:
 
     # ---- calls that copy ---------------------------------------------------------------------------------------------
 
-    def __call__(self, *args: Any, out: Any = None, **frames: Any) -> Any:
+    def __call__(self, /, *args: Any, out: Any = None, **frames: Any) -> Any:
         """One frame or chunk through the model.
 
         Parameters
@@ -131,12 +133,15 @@ class Stream:
 
         Returns
         -------
-        The array when the model has one output that is not state, else a dict by output name; `out` when given.
+        The array of the one output that is not state, or a dict by output name where there are several; `out` when
+        given. Where all outputs are state, they are the result.
         """
         if len(args) == 1 and not frames and len(self.inputs) == 1:
             (buffer,) = self.inputs.values()
             frame = args[0]
             if type(frame) is np.ndarray and frame.shape == buffer.shape and frame.dtype == buffer.dtype and frame.size:
+                if out is not None:
+                    self._check_out(self.outputs, out)
                 buffer[...] = frame
                 self.step()
                 return self._results(self.outputs, out)
@@ -145,8 +150,10 @@ class Stream:
     def _call(self, frames: dict[str, Any], out: Any) -> Any:
         feeds = {name: as_feed(self._ports[name], value, "frame") for name, value in frames.items()}
         if any(0 in feed.shape for feed in feeds.values()):
-            return self._results(self._run_empty(feeds), out)
+            return self._results(self._run_empty(feeds, out), out)
         binding = self._bind({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds))
+        if out is not None:
+            self._check_out(binding.outputs, out)
         for name, buffer in binding.inputs.items():
             buffer[...] = feeds[name]
         self.step()
@@ -175,15 +182,22 @@ class Stream:
             if len(names) == 1:
                 return outputs[names[0]].copy()
             return {name: outputs[name].copy() for name in names}
+        for name, target in (out if isinstance(out, Mapping) else {names[0]: out}).items():
+            target[...] = outputs[name]
+        return out
+
+    def _check_out(self, outputs: Mapping[str, np.ndarray], out: Any) -> None:
+        """Raises ShapeError unless results fit into `out`. Asked before the step: a refused call changes no state."""
+        names = self._result_names
         targets = out if isinstance(out, Mapping) else {names[0]: out}
         if set(targets) != set(names):
-            raise ShapeError(f"out: expected arrays for {', '.join(names)}, got {', '.join(targets)}")
+            raise ShapeError(f"out: expected arrays for {', '.join(names)}, got {', '.join(map(str, targets))}")
         for name, target in targets.items():
             result = outputs[name]
             if not isinstance(target, np.ndarray) or target.shape != result.shape or target.dtype != result.dtype:
                 raise ShapeError(f"out for {name!r}: expected a {result.dtype} array of shape {result.shape}")
-            target[...] = result
-        return out
+            if not target.flags.writeable:
+                raise ShapeError(f"out for {name!r} is read-only; pass an array that may be written")
 
     # ---- bound buffers -----------------------------------------------------------------------------------------------
 
@@ -196,8 +210,11 @@ class Stream:
         raise AttributeError(f"stream has no attribute or bound port {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if any(name in self.__dict__.get(ports, ()) for ports in ("inputs", "outputs")):
+        held = self.__dict__.get(name)
+        if held is not None and any(held is self.__dict__[ports].get(name) for ports in ("inputs", "outputs")):
             raise AttributeError(f"{name!r} is a bound buffer: write into it with s.{name}[...] = value")
+        if name == "state" and name in self.__dict__:
+            raise StateMismatch("assign states one by one: s.state[name] = value")
         object.__setattr__(self, name, value)
 
     def _step_unbound(self) -> NoReturn:
@@ -209,9 +226,7 @@ class Stream:
 
     def _fix_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Binds at once when no shape is open."""
-        for name, shape in shapes.items():
-            check_shape(self._ports.get(name) or self.model.port(name), tuple(shape), "shapes=")
-        fixed = _fixed(shapes)
+        fixed = {n: as_shape(self._ports.get(n) or self.model.port(n), shape, "shapes=") for n, shape in shapes.items()}
         for name in self._states.keys() & fixed.keys():
             self.state.arrays[name] = self.state.initial_array(name, fixed[name])
         frames = {}
@@ -229,7 +244,7 @@ class Stream:
         key = (tuple(sorted(frame_shapes.items())), tuple((n, v.tobytes()) for n, v in sorted(deciding.items())))
         binding = self._bindings.get(key)
         if binding is None:
-            plan, arrays = self._plan(frame_shapes, deciding)
+            plan, arrays = self._plan(frame_shapes, deciding, self._pairs)
             binding = Binding(plan, arrays)
             self.state.arrays = arrays
             if len(self._bindings) >= MAX_BINDINGS:
@@ -251,7 +266,10 @@ class Stream:
     # ---- plans -------------------------------------------------------------------------------------------------------
 
     def _plan(
-        self, frame_shapes: Mapping[str, tuple[int, ...]], deciding: Mapping[str, np.ndarray]
+        self,
+        frame_shapes: Mapping[str, tuple[int, ...]],
+        deciding: Mapping[str, np.ndarray],
+        pairs: tuple[tuple[str, str], ...],
     ) -> tuple[Plan, dict[str, np.ndarray]]:
         """The plan for these frames, and the state arrays: those there are, or new ones of the shapes that fit."""
         values = dict(self._constants) | dict(deciding)
@@ -260,8 +278,8 @@ class Stream:
         for states in self._state_shapes(shapes, values):
             try:
                 lift = self._lift_for(shapes | states, values)
-                plan = self.model.plan(shapes | states, values, self._pairs, lift)
-                self._check_carry(plan)
+                plan = self.model.plan(shapes | states, values, pairs, lift)
+                _check_carry(plan, pairs)
             except (ShapeError, StateMismatch, ModelError) as error:
                 refusals.append(error)
                 continue
@@ -281,17 +299,12 @@ class Stream:
             if other != first:
                 yield other
 
-    def _check_carry(self, plan: Plan) -> None:
-        for source, output in self._pairs:
-            got, wanted = plan.lowered.outputs[output][2], plan.lowered.inputs[source][2]
-            if got != wanted:
-                raise StateMismatch(f"state {source!r} has shape {wanted}, but {output!r} gives {got}")
-
-    def _run_empty(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A chunk without elements: results have their shapes, state stays as it is."""
-        plan, arrays = self._plan({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds))
-        scratch = {name: array.copy() for name, array in arrays.items()}
-        binding = Binding(plan, scratch)
+    def _run_empty(self, feeds: Mapping[str, np.ndarray], out: Any) -> dict[str, np.ndarray]:
+        """A chunk without elements: results have their shapes, and nothing is carried into the state."""
+        plan, arrays = self._plan({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds), ())
+        binding = Binding(plan, {name: array.copy() for name, array in arrays.items()})  # a lift carries all the same
+        if out is not None:
+            self._check_out(binding.outputs, out)
         for name, buffer in binding.inputs.items():
             buffer[...] = feeds[name]
         binding.runner.step()
@@ -350,7 +363,7 @@ class Stream:
 
     @property
     def result_names(self) -> tuple[str, ...]:
-        """Outputs that are not state: what a call returns."""
+        """What a call returns: the outputs that are not state, or all where none is."""
         return tuple(self._result_names)
 
     def _check_constants(self) -> None:
@@ -388,4 +401,14 @@ def _filled(port: Port, dims: Mapping[str, int], guess: int) -> tuple[int, ...]:
 
 
 def _fixed(shapes: Mapping[str, tuple[int, ...]]) -> Shapes:
-    return {name: tuple(int(d) for d in shape) for name, shape in shapes.items()}
+    try:
+        return {name: tuple(int(d) for d in shape) for name, shape in shapes.items()}
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"shapes= gives a tuple of integers for each input name: {error}") from None
+
+
+def _check_carry(plan: Plan, pairs: tuple[tuple[str, str], ...]) -> None:
+    for source, output in pairs:
+        got, wanted = plan.lowered.outputs[output][2], plan.lowered.inputs[source][2]
+        if got != wanted:
+            raise StateMismatch(f"state {source!r} has shape {wanted}, but {output!r} gives {got}")

@@ -130,7 +130,10 @@ def _plan(model: Model, shapes: dict[str, tuple[int, ...]], constants: dict[str,
     try:
         plan = model.plan(full, values)
     except GateInferError as error:
-        return None, f"no figures without shapes= and constants for the open inputs: {str(error).splitlines()[0]}"
+        return (
+            None,
+            f"no figures until shapes and constants are given for the open inputs: {str(error).splitlines()[0]}",
+        )
     used = ", ".join(f"{name} {full[name]}" for name in guessed)
     return plan, f"figures are for {used}" if used else ""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gateinfer.errors import GateInferError, ValidationError
-from gateinfer.feeds import as_feed
+from gateinfer.feeds import as_feed, as_mapping
 from gateinfer.oracles import ORACLES, EngineRun, Oracle, Results, as_frames
 
 if TYPE_CHECKING:
@@ -19,11 +19,15 @@ ATOL, RTOL = 1e-4, 1e-3
 """What `ok` means by default: |got - oracle| <= ATOL + RTOL |oracle|. Figures, not verdicts, are in the report."""
 
 
+ULP_FLOOR = 2.0**-10
+
+
 @dataclass(slots=True)
 class OutputReport:
     """How one output compares with one oracle over all steps.
 
-    max_ulp is measured in float32 units in the last place of the oracle's value, where that value is at least 1e-6.
+    max_ulp is in float32 units in the last place of the oracle's value, for values of at least ULP_FLOOR times the
+    largest of their step: below, a ULP is smaller than what any float32 sum of that size can resolve.
     first and worst are step numbers: the first beyond the tolerance (None if there is none) and the one of max_abs.
     """
 
@@ -118,7 +122,8 @@ def difference(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
 def _max_ulp(error: np.ndarray, expected: np.ndarray) -> float:
     """Largest error in float32 ULP of the expected value, where that is not tiny."""
     magnitude = np.abs(np.asarray(expected, np.float64))
-    counted = np.isfinite(magnitude) & (magnitude >= 1e-6)
+    largest = magnitude[np.isfinite(magnitude)].max(initial=0.0)
+    counted = np.isfinite(magnitude) & (magnitude >= ULP_FLOOR * largest) & (magnitude > 0)
     if not counted.any():
         return 0.0
     spacing = np.spacing(magnitude[counted].astype(np.float32)).astype(np.float64)
@@ -153,8 +158,11 @@ def validate(
     progress : callable, optional
         Called with (steps done, steps in all).
     """
+    if not callable(getattr(model, "stream", None)):
+        raise GateInferError(f"expected a loaded model, got {type(model).__name__}; use load(...) first")
     report = Report(atol, rtol)
-    fixed = {name: as_feed(model.port(name), value, "constant") for name, value in (constants or {}).items()}
+    given = as_mapping(constants, "constants=")
+    fixed = {name: as_feed(model.port(name), value, "constant") for name, value in given.items()}
     steps = as_frames(model, frames, fixed)
     asked = _ask(model, oracles, report)
     rows = {(oracle, port.name): OutputReport(oracle, port.name) for oracle in asked for port in model.outputs}

@@ -71,6 +71,44 @@ def gather_net() -> bytes:
     return _model([node], [_info("ids", ["n"], TensorProto.INT64)], [_info("y", ["n", 3])], [table])
 
 
+def cache_net() -> bytes:
+    """x [1, 2, T] -> y, a Conv of width 3 over the frames behind `cache`, minus the frame before (`last` at first)."""
+    arrays = {"W": np.ones((2, 2, 3), np.float32), "minus2": -2, "minus1": -1, "zero": 0, "end": 2**31, "axis": 2}
+    constants = [numpy_helper.from_array(np.atleast_1d(a), name) for name, a in arrays.items()]
+    nodes = [
+        helper.make_node("Concat", ["cache", "x"], ["cached"], axis=2),
+        helper.make_node("Slice", ["cached", "minus2", "end", "axis"], ["cache_out"]),
+        helper.make_node("Conv", ["cached", "W"], ["filtered"]),
+        helper.make_node("Concat", ["last", "x"], ["delayed"], axis=2),
+        helper.make_node("Slice", ["delayed", "zero", "minus1", "axis"], ["before"]),
+        helper.make_node("Slice", ["x", "minus1", "end", "axis"], ["last_out"]),
+        helper.make_node("Sub", ["filtered", "before"], ["y"]),
+    ]
+    extents = {"x": "T", "cache": 2, "last": 1, "y": "T", "cache_out": 2, "last_out": 1}
+    ports = [_info(name, [1, 2, extent]) for name, extent in extents.items()]
+    return _model(nodes, ports[:3], ports[3:], constants)
+
+
+def turned_state_net(direction: str, *, branch: bool) -> bytes:
+    """A GRU, inside an If on `flag` or not, whose state `h` [1, D, 4] is turned to [D, 1, 4]. `hn` is the output."""
+    rng = np.random.default_rng(2)
+    directions = 2 if direction == "bidirectional" else 1
+    shapes = {"W": (directions, 12, 2), "R": (directions, 12, 4)}
+    initializers = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in shapes.items()]
+    inputs = ["x", "W", "R", "", "", "h0"]
+    node = helper.make_node("GRU", inputs, ["", "final"], "inner", hidden_size=4, direction=direction)
+    if branch:
+        sides = [helper.make_graph([node], side, [], [_info("final", None)]) for side in ("then", "else")]
+        node = helper.make_node("If", ["flag"], ["final"], then_branch=sides[0], else_branch=sides[1])
+    nodes = [
+        helper.make_node("Transpose", ["h"], ["h0"], perm=[1, 0, 2]),
+        node,
+        helper.make_node("Transpose", ["final"], ["hn"], perm=[1, 0, 2]),
+    ]
+    ports = [_info("x", ["T", 1, 2]), _info("h", [1, directions, 4]), _info("flag", [], TensorProto.BOOL)]
+    return _model(nodes, ports[: 3 if branch else 2], [_info("hn", [1, directions, 4])], initializers)
+
+
 def _info(name, shape, dtype=TensorProto.FLOAT):
     return helper.make_tensor_value_info(name, dtype, shape)
 

@@ -88,11 +88,13 @@ def reference(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Arrays
     return dict(zip(names, map(np.asarray, found), strict=True))
 
 
-def against_onnxruntime(nodes, feeds: Arrays, constants: Arrays, *, opset: int, atol: float) -> None:
-    model = make_model(nodes, feeds, constants, ["Y"], opset, np.float32)
+def against_onnxruntime(
+    nodes, feeds: Arrays, constants: Arrays, *, opset: int, atol: float, dtype: type = np.float32
+) -> None:
+    model = make_model(nodes, feeds, constants, ["Y"], opset, dtype)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, feeds)
-    compare(run_model(model, feeds)["Y"], expected.astype(np.float64), 0, atol)
+    compare(run_model(model, feeds)["Y"], _wide(expected), 0, atol)
 
 
 def random(*shape: int, seed: int = 0, low: float = -1.0, high: float = 1.0) -> np.ndarray:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import gateinfer as gi  # noqa: E402
 from gateinfer.audio import frames_of, read_wav  # noqa: E402
 from gateinfer.bench import interleave  # noqa: E402
 from gateinfer.cli import main  # noqa: E402
-from gateinfer.demo import segments_of  # noqa: E402
+from gateinfer.demo import Outcome, segments_of  # noqa: E402
 
 SIZE, HIDDEN = 6, 5
 
@@ -177,6 +178,30 @@ def test_bound_onnxruntime_carries_state(lstm):
     for index in range(len(frames)):
         bound(index)
         np.testing.assert_array_equal(bound.outputs["y"], plain(index)["y"])
+
+
+def test_open_extents_are_explained(zoo, capsys):
+    """Silero pads by reflection, so a frame of made-up length 1 cannot work: the error names the missing option."""
+    assert main(["bench", str(zoo("silero-vad").model), "--set", "sr=16000"]) == 2
+    assert_one_line_error(capsys, "input", "--shape")
+
+
+def test_demo(zoo, capsys):
+    """The demo on a copy of its model: it finds speech where the clip has speech, and checks itself."""
+    pytest.importorskip("onnxruntime")
+    wav = Path(__file__).resolve().parents[1] / "examples" / "speech.wav"
+    args = ["demo", "--model", str(zoo("silero-vad").model), "--wav", str(wav), "--laps", "1"]
+    assert main([*args, "--json"]) == 0
+    found = read_json(capsys)
+    assert found["ok"] and found["max_difference"] < 1e-4 and found["frames"] == 375
+    assert 4 <= len(found["segments"]) <= 6 and 0.6 < found["segments"][0][0] < 1.0
+    assert main([*args, "--plain"]) == 0
+    assert "speech from" in capsys.readouterr().out
+
+
+def test_demo_fails_when_engines_differ():
+    outcome = Outcome(1.0, np.zeros(3), [], 2e-4, interleave({"a": lambda _: None}, rounds=1))
+    assert not outcome.ok
 
 
 def test_interleaving_gives_everyone_the_same_turns():

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from onnx_models import FLOAT, lstm, model, node, subgraph
 
 from gateinfer.errors import GateInferError, ModelError
+from gateinfer.loaders.onnx import load_onnx
 
 # ---- bytes that are no model ----------------------------------------------------------------------------------------
 
@@ -233,6 +234,12 @@ _GRAPHS: dict[str, Callable[[], onnx.ModelProto]] = {
     "capture-of-nothing": lambda: _branching(subgraph([node("Relu", "nothing", "b")], "b")),
     "capture-from-a-sibling": lambda: _branching(subgraph([node("Relu", "e", "b")], "b")),
     "branch-output-undefined": lambda: _branching(subgraph([node("Relu", "x", "b")], "q")),
+    "branch-with-inputs": lambda: _branching(
+        subgraph([node("Relu", "q", "b")], "b", inputs="q"), "t", t=np.array(True)
+    ),
+    "split-into-2-to-the-62": lambda: model(
+        [node("Split", "x", "y z", axis=1, num_outputs=2**62)], {"x": (2, 3)}, "y z", opset=18
+    ),
     "branch-missing": lambda: _chain(node("If", "c", "y"), c2=np.array(True)),
     "branch-is-a-number": lambda: _chain(node("If", "t", "y", then_branch=1, else_branch=1), t=np.array(True)),
     "branch-without-outputs": lambda: _branching(subgraph([node("Relu", "x", "b")], ""), "t", t=np.array(True)),
@@ -357,6 +364,17 @@ def test_nesting_beyond_what_protobuf_writes() -> None:
 def test_a_cycle_is_named() -> None:
     with pytest.raises(ModelError, match=r'cycle: (Add node "add_of_a", Relu node "relu_of_b"|Relu.*Add)'):
         ingest(_GRAPHS["cycle-of-2"]().SerializeToString())
+
+
+def test_branches_in_branches_are_read_once() -> None:
+    """16,384 nodes, each in up to 14 branches: the checks must not start over at every level."""
+    inner = subgraph([node("Relu", "x", "b")], "b")
+    for level in range(14):
+        inner = subgraph([node("If", "c", f"d{level}", then_branch=inner, else_branch=inner)], f"d{level}")
+    content = _chain(node("If", "c", "y", then_branch=inner, else_branch=inner)).SerializeToString()
+    started = time.process_time()
+    load_onnx(content)
+    assert time.process_time() - started < 5 * SECONDS
 
 
 def test_too_many_nodes() -> None:

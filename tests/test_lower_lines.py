@@ -44,6 +44,11 @@ def test_log_sum_exp(axes, keepdims):
     check(reduce, {"X": x}, {"a": integers(*axes)}, opset=18, rtol=2 * ULP, atol=80 * ULP)
 
 
+def test_log_sum_exp_of_infinity():
+    x = np.array([[np.inf, 1], [-np.inf, -np.inf], [-np.inf, np.inf], [np.nan, np.inf]], np.float32)
+    against_onnxruntime([node("ReduceLogSumExp", "X a")], {"X": x}, {"a": integers(1)}, opset=18, atol=0)
+
+
 @pytest.mark.parametrize("op", ["Sum", "Max", "Min", "Prod"])
 def test_reduce_integers(op):
     check(node(f"Reduce{op}", "X", keepdims=0), {"X": np.array([[3, -4], [5, 9]], np.int64)}, opset=18)
@@ -58,6 +63,10 @@ def test_reduce_nothing(axes):
 @pytest.mark.parametrize("op", ["Sum", "Prod", "L2", "Max", "Min"])
 def test_reduce_no_elements(op):
     check(node(f"Reduce{op}", "X a", keepdims=0), {"X": random(2, 0, 3)}, {"a": integers(1)}, opset=20)
+
+
+def test_mean_of_no_elements():
+    against_onnxruntime([node("ReduceMean", "X a")], {"X": random(2, 0, 3)}, {"a": integers(1)}, opset=20, atol=0)
 
 
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])

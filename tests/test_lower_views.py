@@ -8,6 +8,7 @@ import pytest
 from onnx import numpy_helper
 from pipeline import (
     ULP,
+    against_onnxruntime,
     chain,
     check,
     compare,
@@ -215,6 +216,11 @@ def test_scatter(index):
 
 def test_dropout():
     check(node("Dropout", "X", "Y M"), {"X": random(3, 4)}, opset=13, outputs=("Y", "M"))
+
+
+@pytest.mark.parametrize("opset, dtype", [(9, np.float32), (10, np.bool_)])
+def test_dropout_mask_before_opset_12_is_what_onnxruntime_says(opset, dtype):
+    against_onnxruntime([node("Dropout", "X", "Z Y")], {"X": random(3, 4)}, {}, opset=opset, atol=0, dtype=dtype)
 
 
 def test_rank_nine_collapses():

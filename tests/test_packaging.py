@@ -87,5 +87,14 @@ def test_sdist_types_check_for_users(sdist, tmp_path):
     (tmp_path / "use.py").write_text(
         "import gateinfer as gi\nmodel = gi.load('m.onnx')\nstream = model.stream()\nreveal_type(model.isa)\n"
     )
-    out = run(sys.executable, "-m", "mypy", "--no-incremental", "--follow-imports=silent", "use.py", cwd=tmp_path, MYPYPATH=str(ROOT))
+    out = run(
+        sys.executable,
+        "-m",
+        "mypy",
+        "--no-incremental",
+        "--follow-imports=silent",
+        "use.py",
+        cwd=tmp_path,
+        MYPYPATH=str(ROOT),
+    )
     assert 'Revealed type is "str"' in out.replace("builtins.str", "str")

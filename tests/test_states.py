@@ -126,3 +126,22 @@ def test_given_pairs_are_checked():
     with pytest.raises(StateMismatch, match="h"):
         detect_states(g, {"h": "y"})
     assert pairs(g, {"h": "hn"}) == {"h": "hn"}
+
+
+def test_numbers_tell_states_apart():
+    """Although 0 and 1 may as well be what tells the two ends of one state apart."""
+    g = graph(
+        [("x", 1, 4), ("cache0", 1, 8), ("cache1", 1, 8)],
+        [("y", 1, 4), ("cache1_out", 1, 8), ("cache0_out", 1, 8)],
+        [],
+    )
+    assert pairs(g) == {"cache0": "cache0_out", "cache1": "cache1_out"}
+
+
+def test_a_net_has_a_frame():
+    """What goes in must not be taken for state because it comes out under a similar name."""
+    assert pairs(graph([("audio", 1, 4)], [("audio_out", 1, 4)], [])) == {}
+    both = graph([("x", 1, 4), ("h", 1, 4)], [("x_out", 1, 4), ("h_out", 1, 4)], [])
+    with pytest.raises(StateMismatch, match="x_out.*h_out"):
+        detect_states(both)
+    assert pairs(both, {"h": "h_out"}) == {"h": "h_out"}

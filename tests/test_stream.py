@@ -10,7 +10,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from nets import gather_net, recurrent_net, stateless_net
+from nets import cache_net, gather_net, recurrent_net, stateless_net, turned_state_net
 
 import gateinfer as gi
 
@@ -130,6 +130,14 @@ def test_an_empty_chunk_changes_nothing(model, x):
     np.testing.assert_array_equal(fresh(x), whole(model, x)["y"])
 
 
+def test_an_empty_chunk_where_windows_and_states_would_be_empty_too():
+    x = np.random.default_rng(6).normal(size=(1, 2, 7)).astype(np.float32)
+    once, stream = gi.load(cache_net()).stream()(x), gi.load(cache_net()).stream()
+    got = [stream(x[:, :, start:stop]) for start, stop in ((0, 0), (0, 2), (2, 2), (2, 7))]
+    assert [y.shape for y in got] == [(1, 2, 0), (1, 2, 2), (1, 2, 0), (1, 2, 5)]
+    np.testing.assert_array_equal(np.concatenate(got, axis=2), once)
+
+
 BAD_FRAMES = {
     "rank": np.zeros((1, 3), np.float32),
     "extent": np.zeros((1, 1, 4), np.float32),
@@ -212,6 +220,21 @@ def test_backward_in_time_cannot_be_streamed(direction):
     model = gi.load(recurrent_net("GRU", dense=0, direction=direction))
     with pytest.raises(gi.StateMismatch, match="cell"):
         model.stream()
+
+
+@pytest.mark.parametrize("branch", [False, True])
+def test_backward_in_time_is_seen_through_views_and_branches(branch):
+    model = gi.load(turned_state_net("bidirectional", branch=branch))
+    with pytest.raises(gi.StateMismatch, match="inner"):
+        model.stream(constants={"flag": True} if branch else {})
+
+
+def test_state_is_the_result_of_a_net_without_another():
+    model, x = gi.load(turned_state_net("forward", branch=False)), np.ones((3, 1, 2), np.float32)
+    stream = model.stream()
+    got = stream(x)
+    np.testing.assert_array_equal(got, model.run(None, {"x": x, "h": np.zeros((1, 1, 4), np.float32)})[0])
+    np.testing.assert_array_equal(got, stream.state["h"])
 
 
 def test_state_that_never_leaves_the_file_is_lifted():

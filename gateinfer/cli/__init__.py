@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zipfile
 from collections.abc import Sequence
 
-from gateinfer.cli.commands import COMMANDS
+from gateinfer.cli.commands import COMMANDS, DONE
 from gateinfer.cli.parser import build_parser
 from gateinfer.cli.render import Screen
 from gateinfer.errors import GateInferError
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     screen = Screen(plain=args.plain, quiet=args.json)
     try:
         return COMMANDS[args.command](args, screen)
+    except BrokenPipeError:  # the reader has seen enough: `gateinfer info model.onnx | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except EXPECTED as error:
         if args.debug:
             raise

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from gateinfer.cli.data import (
     constants_of,
     cut_frames,
     frame_ports,
+    guessed_ports,
     join_results,
     random_frames,
     read_arrays,
@@ -19,12 +23,15 @@ from gateinfer.cli.data import (
     whole,
 )
 from gateinfer.cli.render import Screen
-from gateinfer.errors import GateInferError
+from gateinfer.errors import GateInferError, ShapeError
 
 if TYPE_CHECKING:
     from gateinfer.model import Model
 
 DONE, DIFFERS = 0, 1
+
+MANY_NODES = 40
+"""Longer models are shown as counts per operator unless --all is given."""
 
 
 def info(args: argparse.Namespace, screen: Screen) -> int:
@@ -37,7 +44,12 @@ def info(args: argparse.Namespace, screen: Screen) -> int:
         screen.json(summary.as_dict())
         return DONE
     screen.table(("what", "value"), summary.facts())
-    screen.table(("op", "where", "output", "node"), [(r.op, r.where, r.shape, r.node) for r in summary.rows])
+    if args.all or len(summary.rows) <= MANY_NODES:
+        screen.table(("op", "where", "output", "node"), [(r.op, r.where, r.shape, r.node) for r in summary.rows])
+        return DONE
+    counts = Counter((r.op, r.where) for r in summary.rows)
+    screen.table(("op", "where", "nodes"), [(op, where, str(count)) for (op, where), count in counts.most_common()])
+    screen.line(f"{len(summary.rows)} nodes; --all lists them one by one")
     return DONE
 
 
@@ -93,7 +105,7 @@ def validate(args: argparse.Namespace, screen: Screen) -> int:
     else:
         frames = random_frames(model, frame_ports(model, constants), dict(args.shapes), args.steps)
     options: dict[str, Any] = {"oracles": tuple(args.against)} if args.against else {}
-    with screen.progress("validating") as progress:
+    with screen.progress("validating") as progress, _explained(args, model, constants):
         report = compare(model, frames, constants=constants, progress=progress, **options)
     if args.json:
         screen.json(report.as_dict())
@@ -116,7 +128,7 @@ def bench(args: argparse.Namespace, screen: Screen) -> int:
     model = _load(args)
     constants = constants_of(model, args.settings)
     frames = random_frames(model, frame_ports(model, constants), dict(args.shapes), count=16)
-    with screen.progress("timing") as progress:
+    with screen.progress("timing") as progress, _explained(args, model, constants):
         result, skipped = compare_engines(
             model, frames, constants, rounds=args.rounds, burst=args.burst, progress=progress
         )
@@ -164,6 +176,20 @@ def _frames_from_file(args: argparse.Namespace, model: Model, constants: Arrays)
 
 def _step(step: int | None) -> str:
     return "-" if step is None else str(step)
+
+
+@contextmanager
+def _explained(args: argparse.Namespace, model: Model, constants: Arrays) -> Iterator[None]:
+    """Adds to a shape error which extents were made up, if any were."""
+    try:
+        yield
+    except ShapeError as error:
+        guessed = [] if getattr(args, "data", None) else guessed_ports(frame_ports(model, constants), dict(args.shapes))
+        if not guessed:
+            raise
+        raise ShapeError(
+            f"{error}; open extents of {', '.join(guessed)} counted as 1: pass --shape NAME=N,N"
+        ) from error
 
 
 def _figures(name: str, array: np.ndarray) -> tuple[str, str, str, str, str, str]:

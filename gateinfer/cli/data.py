@@ -129,6 +129,11 @@ def random_frames(model: Model, ports: Sequence[Port], shapes: Shapes, count: in
     return [{port.name: draw(port) for port in ports} for _ in range(count)]
 
 
+def guessed_ports(ports: Sequence[Port], shapes: Shapes) -> list[str]:
+    """Names of the ports that `random_frames` gave an extent nobody named."""
+    return [p.name for p in ports if p.name not in shapes and not all(isinstance(d, int) for d in p.shape or (None,))]
+
+
 def join_results(results: Sequence[Arrays], axis: int | None) -> Arrays:
     """Outputs of all steps by name: joined along `axis` when the input was cut along it, else stacked on a new axis."""
     joined: Arrays = {}

@@ -123,6 +123,7 @@ def _frames(parser: argparse.ArgumentParser) -> None:
 def _info(parser: argparse.ArgumentParser) -> None:
     _model(parser)
     _shapes(parser)
+    parser.add_argument("--all", action="store_true", help="list every node, however many there are")
 
 
 def _run(parser: argparse.ArgumentParser) -> None:

@@ -28,6 +28,14 @@ class Screen:
         else:
             print(text)
 
+    def can_print(self, text: str) -> bool:
+        """True when the encoding of standard output has all of `text`."""
+        try:
+            text.encode(sys.stdout.encoding or "ascii")
+        except UnicodeEncodeError:
+            return False
+        return True
+
     def heading(self, text: str) -> None:
         """A line that opens a section."""
         if self._quiet:
@@ -97,8 +105,8 @@ def _console() -> Any:
         from rich.console import Console
     except ImportError:
         return None
-    # Output that goes to a file or a pipe is not cut to the width of a terminal nobody has.
-    return Console(width=None if sys.stdout.isatty() else 200)
+    # A file or a pipe has no width; rich would take 80 columns.
+    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> Any:

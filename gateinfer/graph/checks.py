@@ -20,17 +20,24 @@ MAX_NODES: Final = 100_000
 _NAMES_SHOWN: Final = 8
 
 
-def captures(graph: Graph) -> set[str]:
+Captures = dict[int, set[str]]
+"""What graphs, by their id, capture: spares asking a nested graph again at every level above it."""
+
+
+def captures(graph: Graph, known: Captures | None = None) -> set[str]:
     """Names that `graph` uses and does not define."""
-    used = {n for node in graph.nodes for n in uses(node)} | {p.name for p in graph.outputs}
-    return used - set(definitions(graph))
+    known = {} if known is None else known
+    if id(graph) not in known:
+        used = {n for node in graph.nodes for n in uses(node, known)} | {p.name for p in graph.outputs}
+        known[id(graph)] = used - set(definitions(graph))
+    return known[id(graph)]
 
 
-def uses(node: Node) -> set[str]:
+def uses(node: Node, known: Captures | None = None) -> set[str]:
     """Names that `node` reads, those that its sub-graphs capture included."""
     used = {n for n in node.inputs if n}
     for graph in subgraphs(node):
-        used |= captures(graph)
+        used |= captures(graph, known)
     return used
 
 
@@ -50,23 +57,24 @@ def check_graph(graph: Graph) -> None:
     ModelError
         For a value that is defined twice or never, a repeated output, or a cycle, naming the nodes.
     """
-    _check(graph)
+    known: Captures = {}
+    _check(graph, known)
     names = [p.name for p in graph.outputs]
     if len(set(names)) < len(names):
         raise ModelError(f"the graph lists an output twice: {_quoted(_repeated(names))}")
-    missing = captures(graph)
+    missing = captures(graph, known)
     if missing:
         raise ModelError(_undefined(graph, missing))
 
 
-def _check(graph: Graph) -> None:
+def _check(graph: Graph, known: Captures) -> None:
     for node in graph.nodes:
         for inner in subgraphs(node):
-            _check(inner)
+            _check(inner, known)
     names = list(definitions(graph))
     if len(set(names)) < len(names):
         raise ModelError(f"values defined more than once: {_quoted(_repeated(names))}")
-    graph.nodes = _sorted(graph.nodes)
+    graph.nodes = _sorted(graph.nodes, known)
 
 
 def _repeated(names: Iterable[str]) -> list[str]:
@@ -81,10 +89,10 @@ def _undefined(graph: Graph, missing: set[str]) -> str:
     return f"graph outputs that nothing defines: {_quoted(missing)}"
 
 
-def _sorted(nodes: list[Node]) -> list[Node]:
+def _sorted(nodes: list[Node], known: Captures) -> list[Node]:
     """Execution order; the given order where it already is one, and otherwise as near to it as possible."""
     producer = {o: i for i, node in enumerate(nodes) for o in node.outputs if o}
-    needs = [{producer[n] for n in uses(node) if n in producer} for node in nodes]
+    needs = [{producer[n] for n in uses(node, known) if n in producer} for node in nodes]
     if all(j < i for i, wanted in enumerate(needs) for j in wanted):
         return nodes
     users: list[list[int]] = [[] for _ in nodes]

@@ -60,6 +60,7 @@ def specialize(
     if unknown:
         raise ShapeError(f"no inputs called {', '.join(unknown)}; expected {', '.join(p.name for p in graph.inputs)}")
     rewriter = Rewriter(graph, static=True, foreign=foreign)
+    rewriter.empty = any(0 in shape for shape in shapes.values())
     inputs = [port for port in graph.inputs if _bind_input(rewriter, port, shapes, values, graph.defaults)]
     result = rewriter.finish(graph)
     result.inputs = [Port(p.name, rewriter.types[p.name]) for p in inputs]

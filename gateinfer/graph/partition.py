@@ -20,8 +20,8 @@ class Stage:
 def partition(graph: Graph, foreign: Collection[str]) -> list[Stage]:
     """Stages in execution order.
 
-    Every node goes to the earliest stage of its kind that its operands allow, so that each gap between native stages is one
-    maximal sub-graph.
+    Every node goes to the earliest stage of its kind that its operands allow, so that each gap between native stages is
+    one maximal sub-graph.
 
     Parameters
     ----------

@@ -19,11 +19,16 @@ from gateinfer.graph.infer.registry import Query
 from gateinfer.graph.ir import Graph, Node, Port, TensorType
 from gateinfer.graph.live import all_names, needed, renamed
 from gateinfer.graph.loops import LOOPS, fold_loop
+from gateinfer.graph.weights import constant_elements
 
 MAX_FOLDED: Final = 2**26
 """Elements of one folded value."""
 MAX_FOLDED_TOTAL: Final = 2**28
 """Elements of all values folded in one pass."""
+MAX_GROWN: Final = 2**24
+"""Elements that folding may add to those it starts from: little in the file must not become much in memory."""
+MAX_COPIES: Final = 4
+"""How often constants may be transformed when the program is built, rather than by the program, every time."""
 MAX_FOLDED_PRODUCT: Final = 2**26
 """Multiply-adds of a constant matrix product that is worth folding; a larger one stays a node."""
 MAX_COUNTED: Final = 2**28
@@ -51,6 +56,8 @@ class Rewriter:
         self.opset = graph.opset
         self.static = static
         self._foreign = foreign
+        self.empty = False
+        """Some input has no elements."""
         self.main: Scope = ChainMap()
         self.values: dict[str, np.ndarray] = {}
         self.types: dict[str, TensorType] = {}
@@ -59,6 +66,8 @@ class Rewriter:
         self._defined = set(definitions(graph))
         self._folded = 0
         self._counted = 0
+        self._grown = 0
+        self._budget = min(MAX_FOLDED_TOTAL, MAX_GROWN + MAX_COPIES * constant_elements(graph))
         self._visited = 0
 
     # ---- names ------------------------------------------------------------------------------------------------------
@@ -170,6 +179,8 @@ class Rewriter:
         branch = node.attrs.get("then_branch" if condition.item() else "else_branch")
         if not isinstance(branch, Graph) or len(branch.outputs) < len(node.outputs):
             raise ModelError(f"{node.label()}: a branch is missing or yields fewer than {len(node.outputs)} values")
+        if branch.inputs:
+            raise ModelError(f"{node.label()}: a branch of If has no inputs of its own, got {branch.inputs[0].name!r}")
         inner = scope.new_child()
         nodes.extend(self.read(branch, inner))
         for output, port in zip(node.outputs, branch.outputs, strict=False):
@@ -212,7 +223,7 @@ class Rewriter:
     ) -> list[TensorType]:
         """By the engine's own rules, else, for nodes that may run elsewhere, as that place says."""
         try:
-            return infer(node, given, known, self.opset)
+            return infer(node, given, known, self.opset, empty=self.empty)
         except UnsupportedOp as refusal:
             if self._foreign is None or node.op in RECURRENT:
                 raise
@@ -242,27 +253,30 @@ class Rewriter:
             return False
         scope[node.outputs[0]] = node.inputs[0]
         if node.output(1):
-            self._spend(node, types[1].size)
-            self.set_constant(self.define(scope, node.output(1)), np.ones(types[1].extents, bool))
+            self._spend(node, types[1].size, types[1].size)
+            kept = self.opset >= 12  # all true; before that the mask of inference is unspecified, and 0 in onnxruntime
+            self.set_constant(self.define(scope, node.output(1)), np.full(types[1].extents, kept, types[1].dtype))
         return True
 
     def _evaluate(self, node: Node, types: list[TensorType], known: list[np.ndarray | None]) -> list[np.ndarray] | None:
         """The values of a node on constants, or None when it is too costly and better left to the program."""
         elements = sum(found.size for found in types)
-        over = elements > MAX_FOLDED or self._folded + elements > MAX_FOLDED_TOTAL
+        over = elements > MAX_FOLDED or self._folded + elements > self._budget
+        given = sum(v.size for v in dict(zip(node.inputs, known, strict=True)).values() if v is not None)
         # Moving large weights about is no attack: the program will do it. Only what grows out of little is refused.
-        if _too_costly(node, types, known) or (over and elements <= sum(v.size for v in known if v is not None)):
+        if _too_costly(node, types, known) or (over and elements <= given):
             return None
-        self._spend(node, elements)
+        self._spend(node, elements, elements - given)
         results = evaluate(node, known, self.opset)
         return [_as_inferred(node, result, found) for result, found in zip(results, types, strict=False)]
 
-    def _spend(self, node: Node, elements: int) -> None:
+    def _spend(self, node: Node, elements: int, grown: int) -> None:
         self._folded += elements
-        if elements > MAX_FOLDED or self._folded > MAX_FOLDED_TOTAL:
+        self._grown += max(grown, 0)
+        if elements > MAX_FOLDED or self._folded > self._budget or self._grown > MAX_GROWN:
             raise BudgetExceeded(
                 f"{node.label()}: folding it takes {elements} elements, which exceeds the budget of {MAX_FOLDED} "
-                f"for one value or of {MAX_FOLDED_TOTAL} for the model"
+                f"for one value, of {self._budget} for the model, or of {MAX_GROWN} more than the file holds"
             )
 
     def spend_turns(self, steps: int) -> None:

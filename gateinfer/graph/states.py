@@ -7,7 +7,7 @@ state; compatible shapes with matching names. What stays ambiguous is an error t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateinfer.errors import StateMismatch
@@ -47,11 +47,11 @@ class _Flow:
         self.sources: dict[str, list[str]] = {}
         self.final: dict[str, set[End]] = {}
         self.initial: list[tuple[End, str]] = []
+        self.recurrent: list[Node] = []
         self._cells: set[int] = set()
         """Numbers of recognised cells."""
         self.open: list[tuple[int, Node]] = []
         """Recognised cells that do not tell the previous h from the input."""
-        self._count = 0
         self._add(graph)
 
     def _add(self, graph: Graph) -> None:
@@ -75,8 +75,8 @@ class _Flow:
     def _add_recurrent(self, node: Node) -> None:
         number = self._continued(node)
         if number is None:
-            number = self._count
-            self._count += 1
+            number = len(self.recurrent)
+            self.recurrent.append(node)
         if node.origin is not None:
             self._cells.add(number)
         ends = {Y_H: {(number, "h")}, Y_C: {(number, "c")}}
@@ -143,15 +143,22 @@ def detect_states(graph: Graph, given: Mapping[str, str] | None = None) -> tuple
     else:
         flow = _Flow(graph)
         pairs = _pair_by_flow(flow, inputs, outputs)
-        _pair_by_name(inputs, outputs, pairs)
+        pairs |= _without_frame(_pair_by_name(inputs, outputs, pairs), len(inputs) - len(pairs))
         _refuse_open(flow, inputs, pairs)
     if len(set(pairs.values())) != len(pairs):
         raise StateMismatch(f"one output cannot carry two states: {pairs}; pass states={{input: output}}")
     return tuple(State(i, i, pairs[i], inputs[i].shape) for i in inputs if i in pairs)
 
 
+def stateful_nodes(graph: Graph, names: Collection[str]) -> tuple[list[Node], list[Node]]:
+    """All recurrent nodes, those inside branches too, and those whose initial state comes from the inputs `names`."""
+    flow = _Flow(graph)
+    fed = {number for ends in flow.ends_of_inputs(set(names)).values() for number, _ in ends}
+    return flow.recurrent, [flow.recurrent[number] for number in sorted(fed)]
+
+
 def _given_output(inputs: dict[str, Port], outputs: dict[str, Port], source: str, target: str) -> str:
-    if source not in inputs or target not in outputs:
+    if source not in inputs or not isinstance(target, str) or target not in outputs:
         raise StateMismatch(
             f"states={{{source!r}: {target!r}}}: inputs are {', '.join(inputs)}; outputs are {', '.join(outputs)}"
         )
@@ -199,28 +206,40 @@ def _refuse_open(flow: _Flow, inputs: dict[str, Port], pairs: dict[str, str]) ->
 
 
 def _narrow(name: str, candidates: list[str], outputs: dict[str, Port], port: Port) -> str | None:
-    """The one candidate, or the one with the matching name, or the one with the very same shape."""
+    """The one candidate, or the one with the matching name, number included, or the one with the very same shape."""
     if len(candidates) < 2:
         return candidates[0] if candidates else None
     named = [o for o in candidates if names_match(name, o)]
+    numbered = [o for o in named if _numbers(o) == _numbers(name)]
     same = [o for o in candidates if outputs[o].shape == port.shape]
-    for choice in (named, same):
+    for choice in (named, numbered, same):
         if len(choice) == 1:
             return choice[0]
     listed = ", ".join(candidates)
     raise StateMismatch(f"state input {name!r} may continue in any of {listed}; pass states={{{name!r}: ...}}")
 
 
-def _pair_by_name(inputs: dict[str, Port], outputs: dict[str, Port], pairs: dict[str, str]) -> None:
-    """Adds pairs of what is left whose names match and whose shapes do not contradict."""
+def _pair_by_name(inputs: dict[str, Port], outputs: dict[str, Port], found: dict[str, str]) -> dict[str, str]:
+    """Pairs of what is not `found` yet whose names match and whose shapes do not contradict."""
+    pairs: dict[str, str] = {}
     for name, port in inputs.items():
-        if name in pairs or port.dtype.kind != "f":
+        if name in found or port.dtype.kind != "f":
             continue
-        free = [o for o in outputs if o not in pairs.values()]
+        free = [o for o in outputs if o not in found.values() and o not in pairs.values()]
         fitting = [o for o in free if names_match(name, o) and _compatible(port, outputs[o])]
         best = _narrow(name, fitting, outputs, port)
         if best:
             pairs[name] = best
+    return pairs
+
+
+def _without_frame(pairs: dict[str, str], left: int) -> dict[str, str]:
+    """`pairs` by name, less the input that must be the frame: the only pair, when all inputs `left` are paired."""
+    if len(pairs) < left:
+        return pairs
+    if len(pairs) > 1:
+        raise StateMismatch(f"by their names all inputs are state, and none is the frame: {pairs}; pass states=")
+    return {}
 
 
 FILLER = frozenset("in out input output prev previous next new old cur current init initial final n 0 1 t".split())
@@ -242,6 +261,10 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[a-z]+|\d+", spaced.lower())
 
 
+def _numbers(name: str) -> list[str]:
+    return [w for w in _words(name) if w.isdigit()]
+
+
 def _core(words: list[str]) -> list[str]:
     return [w for w in words if w not in FILLER]
 
@@ -255,10 +278,8 @@ def refuse_unstreamable(graph: Graph) -> None:
 def check_forward(graph: Graph, states: Sequence[State]) -> None:
     """Raises StateMismatch when a node with state from outside runs backward, so that frames cannot equal one run."""
     refuse_unstreamable(graph)
-    names = {state.input for state in states}
-    for node in graph.nodes:
-        if node.op not in RECURRENT or names.isdisjoint(node.inputs[H0 : C0 + 1]):
-            continue
+    _, fed = stateful_nodes(graph, {state.input for state in states})
+    for node in fed:
         direction = node.attrs.get("direction", "forward")
         direction = direction.decode() if isinstance(direction, bytes) else direction
         if direction != "forward":

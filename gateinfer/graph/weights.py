@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateinfer.graph.infer import infer
-from gateinfer.graph.ir import Graph, Node, TensorType
+from gateinfer.graph.ir import Graph, Node, TensorType, subgraphs
 from gateinfer.graph.recurrent_attrs import parse_recurrent
 
 RECURRENT = ("LSTM", "GRU", "RNN")
 X, W, R = 0, 1, 2
 WEIGHT_INPUTS = {1: "W", 2: "R", 3: "B", 7: "P"}
+
+
+def constant_elements(graph: Graph) -> int:
+    """Elements of all constants and defaults, those of sub-graphs included."""
+    held = (*graph.constants.values(), *graph.defaults.values())
+    inner = (constant_elements(branch) for node in graph.nodes for branch in subgraphs(node))
+    return sum(array.size for array in held) + sum(inner)
 
 
 def check_weights(graph: Graph) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gateinfer.errors import GateInferError, ModelError
 from gateinfer.graph.ir import Graph
-from gateinfer.loaders.files import Source, read_source
+from gateinfer.loaders.files import Source, as_path, read_source
 from gateinfer.loaders.npz import read_npz
 from gateinfer.loaders.onnx import load_onnx
 from gateinfer.loaders.safetensors import is_safetensors, read_safetensors
@@ -64,8 +64,8 @@ def is_onnx(source: Source) -> bool:
 
 def _form(source: Source) -> tuple[str, bytes]:
     """What kind of file it is, by its name or else by its first bytes; the content unless it is ONNX."""
-    suffix = "" if isinstance(source, (bytes, bytearray, memoryview)) else os.path.splitext(os.fspath(source))[1]
-    form = _SUFFIXES.get(str(suffix).lower())
+    suffix = "" if isinstance(source, (bytes, bytearray, memoryview)) else as_path(source).suffix
+    form = _SUFFIXES.get(suffix.lower())
     if form == "onnx":
         return form, b""
     content, _ = read_source(source)

@@ -15,6 +15,14 @@ MAX_FILE: Final = 2**31 - 1
 Source = str | os.PathLike[str] | bytes
 
 
+def as_path(source: Source) -> Path:
+    """`source` as a path; ModelError when it is none."""
+    try:
+        return Path(os.fsdecode(source))
+    except TypeError:
+        raise ModelError(f"expected a path or the bytes of a model, got {type(source).__name__}") from None
+
+
 def read_source(source: Source) -> tuple[bytes, Path | None]:
     """The content, and the folder that files next to it are in, which content alone has not.
 
@@ -27,7 +35,7 @@ def read_source(source: Source) -> tuple[bytes, Path | None]:
         if len(source) > MAX_FILE:
             raise ModelError(f"{len(source)} bytes of model, at most {MAX_FILE} expected")
         return bytes(source), None
-    path = Path(source)
+    path = as_path(source)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

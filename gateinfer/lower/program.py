@@ -99,9 +99,9 @@ def _lower_nodes(ctx: Lowering) -> None:
                 ctx.define_missing(name)
     if refused:
         listed = "\n  ".join(refused.values())
-        error = UnsupportedOp(f"{len(refused)} node(s) cannot run natively:\n  {listed}")
-        error.nodes = tuple(refused)
-        raise error
+        refusal = UnsupportedOp(f"{len(refused)} node(s) cannot run natively:\n  {listed}")
+        refusal.nodes = tuple(refused)
+        raise refusal
 
 
 def _lower_node(ctx: Lowering, node: Node) -> None:
@@ -114,7 +114,8 @@ def _lower_node(ctx: Lowering, node: Node) -> None:
         for name in names:
             ctx.define(name, ctx.new(ctx.dtype(name), ctx.shape(name)))
         return
-    rule.lower(ctx, node)
+    with np.errstate(all="ignore"):  # weights out of range, such as a negative variance, show in the results
+        rule.lower(ctx, node)
 
 
 def _input(ctx: Lowering, port: Port) -> Slot:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from math import inf, nan
+from math import inf
+
+import numpy as np
 
 from gateinfer.errors import UnsupportedOp
 from gateinfer.graph.ir import Node
@@ -17,8 +19,10 @@ FUNCTIONS = {
     "ReduceL2": "l2", "ReduceL1": "sum", "ReduceSumSquare": "sum", "ReduceLogSum": "sum",
 }  # fmt: skip
 
-EMPTY = {"sum": 0.0, "mean": nan, "max": -inf, "min": inf, "prod": 1.0, "l2": 0.0}
-"""What a reduction over no elements gives."""
+LARGEST = float(np.finfo(np.float32).max)
+
+EMPTY = {"sum": 0.0, "mean": 0.0, "max": -inf, "min": inf, "prod": 1.0, "l2": 0.0}
+"""What a reduction over no elements gives. ONNX leaves the mean undefined; 0 is what onnxruntime answers."""
 
 
 @lowers(*FUNCTIONS, attrs=("axes", "keepdims", "noop_with_empty_axes"))
@@ -38,7 +42,7 @@ def lower_reduce(ctx: Lowering, node: Node) -> None:
 
 @lowers("ReduceLogSumExp", attrs=("axes", "keepdims", "noop_with_empty_axes"))
 def lower_log_sum_exp(ctx: Lowering, node: Node) -> None:
-    """M + log(sum(exp(x - m))) with m the maximum, so that exp does not overflow."""
+    """M + log(sum(exp(x - m))) with m the maximum, so that exp does not overflow; finite, as inf - inf is none."""
     x, out, axes = ctx.value(node.input(0)), ctx.out(node), _axes(ctx, node, len(ctx.shape(node.input(0))))
     if x.dtype != FLOAT:
         raise UnsupportedOp(f"works on {x.dtype}; ReduceLogSumExp runs on float32: cast the input")
@@ -51,6 +55,7 @@ def lower_log_sum_exp(ctx: Lowering, node: Node) -> None:
     kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
     top, total = ctx.new(x.dtype, kept), ctx.new(x.dtype, kept)
     _reduce(ctx, "max", top, x, axes)
+    top = ctx.unary("clip", top, -LARGEST, LARGEST)
     _reduce(ctx, "sum", total, ctx.unary("exp", ctx.binary("sub", x, top)), axes)
     ctx.binary("add", ctx.reshaped(top, out.shape), ctx.reshaped(ctx.unary("log", total), out.shape), out=out)
 

@@ -46,7 +46,7 @@ def lower_dropout(ctx: Lowering, node: Node) -> None:
         raise UnsupportedOp("input training_mode is true; export the model for inference")
     ctx.define(node.output(0), ctx.value(node.input(0)))
     if ctx.wanted(node.output(1)):
-        ctx.fill(ctx.out(node, 1), 1)
+        ctx.fill(ctx.out(node, 1), ctx.graph.opset >= 12)
 
 
 @lowers("Transpose", attrs=("perm",))

@@ -1,4 +1,6 @@
 /* gi_build_recurrent: checks one direction of a layer, gives it scratch, and runs it for every row. */
+#include "../program/builder.h"
+#include "../program/ops/strided.h"
 #include "cells.h"
 #include <string.h>
 
@@ -100,6 +102,19 @@ static int check_part(gi_builder *b, const gi_view *v, int rank, const int64_t *
     return GI_OK;
 }
 
+/* What is written shares no element with anything else: steps read their inputs after earlier steps have written. */
+static int check_apart(const gi_recurrent *r, gi_error *err) {
+    const gi_view *const all[] = {&r->y, &r->hn, &r->cn, &r->x, &r->h0, &r->c0, &r->lens};
+    static const char *const names[] = {"", "final h", "final c", "recurrent x", "initial_h", "initial_c", "sequence_lens"};
+    for (size_t i = 0; i < 3; i++) {
+        if (all[i]->tensor == r->packed)
+            return gi_fail(err, GI_ERR_ARGUMENT, "recurrent: the packed weights cannot be an output");
+        for (size_t j = i + 1; j < sizeof all / sizeof *all; j++)
+            if (gi_check_apart(all[i], all[j], 0, names[j], err) < 0) return GI_ERR_ARGUMENT;
+    }
+    return GI_OK;
+}
+
 static int check_layer(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     if (r->x.tensor < 0 || r->x.rank != 3) return gi_fail(err, GI_ERR_SHAPE, "recurrent x: expected rank 3");
     const int64_t T = r->x.shape[0], N = r->x.shape[1], I = r->cell.input_size, H = r->cell.hidden_size;
@@ -112,12 +127,14 @@ static int check_layer(gi_builder *b, const gi_recurrent *r, gi_error *err) {
         if (parts[i].written && parts[i].v->tensor >= 0 && gi_check_writable(b, parts[i].v, parts[i].what, err) < 0)
             return GI_ERR_ARGUMENT;
     }
-    if (r->lens.tensor < 0) return GI_OK;
+    if (r->cell.kind != GI_LSTM && (r->c0.tensor >= 0 || r->cn.tensor >= 0))
+        return gi_fail(err, GI_ERR_ARGUMENT, "recurrent: only an LSTM has a cell state");
+    if (r->lens.tensor < 0) return check_apart(r, err);
     if (gi_check_view(b, &r->lens, "sequence_lens", err) < 0 || gi_check_dtype(b, &r->lens, GI_I32, "sequence_lens", err) < 0)
         return GI_ERR_SHAPE;
     if (r->lens.rank != 1 || r->lens.shape[0] != N)
         return gi_fail(err, GI_ERR_SHAPE, "sequence_lens: expected shape (%lld,)", (long long)N);
-    return GI_OK;
+    return check_apart(r, err);
 }
 
 static int check_packed(gi_builder *b, const gi_cell *cell, int packed, gi_error *err) {
@@ -134,26 +151,28 @@ static place place_of(gi_builder *b, const gi_view *v) {
 }
 
 /* Scratch [steps, N, width]. */
-static place scratch(gi_builder *b, int64_t steps, int64_t N, int64_t width, gi_error *err) {
-    int64_t elements = gi_size_mul(steps, gi_size_mul(N, width));
-    if (elements < 0) return (place){.at.tensor = gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory")};
-    return (place){gi_builder_scratch(b, elements, err), gi_size_mul(N, width), width};
+typedef struct need { place *at; int wanted; int64_t steps, width; } need;
+
+static int take(gi_builder *b, const need *n, int64_t N, gi_error *err) {
+    const int64_t per_step = n->wanted ? gi_size_mul(N, n->width) : 0, elements = gi_size_mul(n->steps, per_step);
+    *n->at = (place){.at.tensor = -1, .t_stride = per_step, .n_stride = n->width};
+    if (!n->wanted) return GI_OK;
+    if (elements < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
+    n->at->at = gi_builder_scratch(b, elements, err);
+    return n->at->at.tensor < 0 ? GI_ERR_MEMORY : GI_OK;
 }
 
 static int add_scratch(gi_builder *b, recurrent_op *op, gi_error *err) {
-    const int64_t span = gi_blocks(op->cell.hidden_size) * GI_BLOCK, H = op->cell.hidden_size, N = op->N;
-    const int64_t pre_width = span * gi_cell_gates(&op->cell), per_step = pre_width * (N > 0 ? N : 1);
-    const place absent = {.at.tensor = -1};
+    const int64_t span = gi_blocks(op->cell.hidden_size) * GI_BLOCK, H = op->cell.hidden_size;
+    const int64_t pre_width = span * gi_cell_gates(&op->cell), per_step = gi_size_mul(pre_width, op->N > 0 ? op->N : 1);
+    if (per_step < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
     op->pre_steps = PRE_FLOATS / per_step < PRE_STEPS_MIN ? PRE_STEPS_MIN : PRE_FLOATS / per_step;
     if (op->pre_steps > op->T) op->pre_steps = op->T;
-    op->h[0] = scratch(b, 1, N, H, err);
-    op->h[1] = scratch(b, 1, N, H, err);
-    op->c = op->cell.kind == GI_LSTM ? scratch(b, 1, N, H, err) : absent;
-    op->gate = op->cell.kind == GI_GRU && !op->cell.linear_before_reset ? scratch(b, 1, N, 3 * span, err) : absent;
-    op->pre = op->T > 1 ? scratch(b, op->pre_steps, N, pre_width, err) : absent;
-    if (op->h[0].at.tensor < 0 || op->h[1].at.tensor < 0 || (op->cell.kind == GI_LSTM && op->c.at.tensor < 0) ||
-        (op->cell.kind == GI_GRU && !op->cell.linear_before_reset && op->gate.at.tensor < 0) || (op->T > 1 && op->pre.at.tensor < 0))
-        return GI_ERR_MEMORY;
+    const need needs[] = {{&op->h[0], 1, 1, H}, {&op->h[1], 1, 1, H}, {&op->c, op->cell.kind == GI_LSTM, 1, H},
+                          {&op->gate, op->cell.kind == GI_GRU && !op->cell.linear_before_reset, 1, 3 * span},
+                          {&op->pre, op->T > 1, op->pre_steps, pre_width}};
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+        if (take(b, &needs[i], op->N, err) < 0) return GI_ERR_LIMIT;
     return GI_OK;
 }
 
@@ -169,7 +188,9 @@ int gi_build_recurrent(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     op->packed = place_of(b, &packed), op->x = place_of(b, &r->x), op->lens = place_of(b, &r->lens);
     op->y = place_of(b, &r->y), op->h0 = place_of(b, &r->h0), op->c0 = place_of(b, &r->c0);
     op->hn = place_of(b, &r->hn), op->cn = place_of(b, &r->cn);
-    gi_builder_macs(b, gi_size_mul(gi_size_mul(op->T, op->N), gi_cell_gates(&op->cell) * op->cell.hidden_size *
-                                   (op->cell.input_size + op->cell.hidden_size)));
-    return add_scratch(b, op, err);
+    status = add_scratch(b, op, err);
+    if (status < 0) b->program->n_ops--;   /* a half-built op must not run */
+    else gi_builder_macs(b, gi_size_mul(gi_size_mul(op->T, op->N), gi_cell_gates(&op->cell) * op->cell.hidden_size *
+                                        (op->cell.input_size + op->cell.hidden_size)));
+    return status;
 }

@@ -55,7 +55,8 @@ const gi_kernels *gi_kernels_get(const char *name, gi_error *err) {
     if (!name || strcmp(name, "auto") == 0) return widest(err);
     int rung = find(name);
     if (rung < 0) {
-        gi_fail(err, GI_ERR_NOT_COMPILED, "no kernels called \"%.40s\" in this build; it has auto, " GI_KERNEL_NAMES, name);
+        gi_fail(err, GI_ERR_NOT_COMPILED, "no kernels called \"%.40s\" in this build; it has auto, " GI_KERNEL_NAMES,
+                name);
         return NULL;
     }
     if (!runs(rung)) {

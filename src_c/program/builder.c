@@ -128,7 +128,10 @@ gi_operand gi_builder_scratch(gi_builder *b, int64_t elements, gi_error *err) {
     return gi_builder_use(b, &(gi_view){.tensor = id, .rank = 1, .shape = {elements}, .stride = {1}});
 }
 
-void gi_builder_macs(gi_builder *b, int64_t macs) { b->program->macs += macs; }
+void gi_builder_macs(gi_builder *b, int64_t macs) {
+    int64_t sum = gi_size_add(b->program->macs, macs);
+    b->program->macs = sum < 0 ? INT64_MAX / 4 : sum;
+}
 
 /* Moves the growing arrays into the program's own arena, where they live as long as it. */
 static int settle_arrays(gi_builder *b, gi_error *err) {

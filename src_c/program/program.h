@@ -64,6 +64,6 @@ void *gi_builder_op(gi_builder *b, size_t size, gi_op_run *run, const char *name
 gi_operand gi_builder_use(gi_builder *b, const gi_view *v);
 /* Work memory of `elements` float32 per row that only the newest op uses. tensor < 0 on failure. */
 gi_operand gi_builder_scratch(gi_builder *b, int64_t elements, gi_error *err);
-void gi_builder_macs(gi_builder *b, int64_t macs);   /* adds to the program's count */
+void gi_builder_macs(gi_builder *b, int64_t macs);   /* adds to the program's count, which saturates; < 0: overflowed */
 
 #endif

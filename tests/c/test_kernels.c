@@ -100,7 +100,8 @@ static long axpy_differs(const gi_kernels *s, const gi_kernels *k, int unused) {
 
 typedef long differs(const gi_kernels *s, const gi_kernels *k, int fn);
 
-static void check_family(const gi_kernels *s, const gi_kernels *k, const char *name, differs *test, int first, int count) {
+static void check_family(const gi_kernels *s, const gi_kernels *k, const char *name, differs *test, int first,
+                         int count) {
     long failed = 0;
     for (int fn = first; fn < first + count; fn++) {
         long before = failed;
@@ -129,7 +130,7 @@ static void check_against_scalar(const gi_kernels *k) {
     check_family(s, k, "axpy", axpy_differs, 0, 1);
 }
 
-/* ---- scalar against double ---------------------------------------------------------------------------------------- */
+/* ---- scalar against double -------------------------------------------------------------------------------------- */
 
 /* |got - exact| within `ulps` units in the last place of `scale`. */
 static int near(float got, double exact, double scale, double ulps) {
@@ -171,7 +172,8 @@ static long sums_are_wrong(int unused) {
     const double ulps = (double)n / 16 + 5;
     const gi_kernels *s = &gi_kernels_scalar;
     return !near(s->reduce[GI_REDUCE_SUM](a, n), sum, size, ulps) +
-           !near(s->reduce[GI_REDUCE_L2](a, n), squares, squares, ulps) + !near(s->dot(a, b, n), product, product_size, ulps);
+           !near(s->reduce[GI_REDUCE_L2](a, n), squares, squares, ulps) +
+           !near(s->dot(a, b, n), product, product_size, ulps);
 }
 
 static long softmax_is_wrong(int logarithm) {

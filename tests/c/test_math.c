@@ -1,5 +1,6 @@
 /* Largest error of the elementary functions in units in the last place (ULP) of the exact result, against double libm:
- * every 251st float32, or with --full all 2^32 of them. Results below the smallest normal number need only stay there. */
+ * every 251st float32, or with --full all 2^32 of them (--full NAME: of one function). Results below the smallest
+ * normal number need only stay there. */
 #include "../../src_c/kernels/kernels.h"
 #include "check.h"
 #include <stdlib.h>
@@ -56,7 +57,8 @@ static void measure(const gi_kernels *k, const function *f, uint64_t stride) {
         }
     }
     const int ok = worst <= f->bound;
-    printf("%-8s %-12s max %.4f ULP at %a, bound %.1f  %s\n", k->name, f->name, worst, at, f->bound, ok ? "ok" : "FAILED");
+    printf("%-8s %-12s max %.4f ULP at %a, bound %.1f  %s\n", k->name, f->name, worst, at, f->bound,
+           ok ? "ok" : "FAILED");
     fflush(stdout);
     check_failures += !ok;
 }
@@ -115,6 +117,7 @@ int main(int argc, char **argv) {
         check_limits(k);
         check_nan(k);
     }
-    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) measure(widest, &functions[i], stride);
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)
+        if (argc < 3 || strcmp(argv[2], functions[i].name) == 0) measure(widest, &functions[i], stride);
     return check_failures != 0;
 }

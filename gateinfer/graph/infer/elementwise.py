@@ -196,9 +196,9 @@ def _cast_like(query: Query) -> TensorType:
 
 @rule("Dropout", least=1, most=3, attrs="ratio seed is_test consumed_inputs")
 def _dropout(query: Query) -> list[TensorType]:
-    """Inference only: the input passes through, and the mask is all true."""
+    """Inference only: the input passes through. The mask is of bool since operator set 10, like the input before."""
     if query.has(2) and bool(np.any(query.constant(2, "training_mode"))):
         query.unsupported("training_mode is not implemented; export the model for inference")
     if query.opset < 7 and not query.int_attr("is_test", 0):
         query.unsupported("is_test=0 (training) is not implemented; export the model for inference")
-    return [query.type(0), TensorType(BOOL, query.shape())]
+    return [query.type(0), TensorType(BOOL if query.opset >= 10 else query.dtype(), query.shape())]

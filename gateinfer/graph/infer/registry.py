@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
@@ -19,17 +20,27 @@ _REQUIRED: Final = object()
 
 
 class Query:
-    """One node with the types of its inputs and the values of those that are constant."""
+    """One node with the types of its inputs and the values of those that are constant.
 
-    __slots__ = ("node", "opset", "types", "values")
+    `empty` says that some input of the graph has no elements, which results further down may follow.
+    """
+
+    __slots__ = ("empty", "node", "opset", "types", "values")
 
     def __init__(
-        self, node: Node, types: Sequence[TensorType | None], values: Sequence[np.ndarray | None], opset: int
+        self,
+        node: Node,
+        types: Sequence[TensorType | None],
+        values: Sequence[np.ndarray | None],
+        opset: int,
+        *,
+        empty: bool = False,
     ) -> None:
         self.node = node
         self.types = types
         self.values = values
         self.opset = opset
+        self.empty = empty
 
     def has(self, index: int) -> bool:
         """True when input `index` is given."""
@@ -166,7 +177,12 @@ def has_rule(node: Node) -> bool:
 
 
 def infer(
-    node: Node, types: Sequence[TensorType | None], values: Sequence[np.ndarray | None], opset: int
+    node: Node,
+    types: Sequence[TensorType | None],
+    values: Sequence[np.ndarray | None],
+    opset: int,
+    *,
+    empty: bool = False,
 ) -> list[TensorType]:
     """Types of the outputs of `node`.
 
@@ -174,6 +190,7 @@ def infer(
     ----------
     types : of the inputs, all static; None for an omitted one.
     values : of the inputs that are constant.
+    empty : some input of the whole graph has no elements.
 
     Raises
     ------
@@ -187,12 +204,13 @@ def infer(
         raise UnsupportedOp(f"{node.label()}: operator {domain}{node.op} is not implemented")
     function, known, least, most = _rules[node.op]
     _check_signature(node, known, least, most)
-    found = function(Query(node, types, values, opset))
+    found = function(Query(node, types, values, opset, empty=empty))
     outputs = [found] if isinstance(found, TensorType) else found
     if len(outputs) < len(node.outputs):
         raise UnsupportedOp(f"{node.label()}: output {len(outputs)} is not implemented")
     for output in outputs:
-        if output.size > MAX_VALUE_ELEMENTS:
+        # A zero extent counts as one: the others must not overflow either.
+        if math.prod(max(extent, 1) for extent in output.extents) > MAX_VALUE_ELEMENTS:
             raise ModelError(
                 f"{node.label()}: an output of shape {list(output.extents)} exceeds {MAX_VALUE_ELEMENTS} elements"
             )

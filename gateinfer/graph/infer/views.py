@@ -142,13 +142,15 @@ def split_sizes(query: Query) -> tuple[int, list[int]]:
     sizes = query.integers_from("split", 1, _SPLIT_INPUT_SINCE, "split")
     if sizes is None:
         wanted = query.int_attr("num_outputs", count)
-        if wanted < 1 or wanted < count:
-            query.fail(f"num_outputs is {wanted}, the node has {count} outputs")
+        if not max(count, 1) <= wanted <= max(count, shape[axis]):
+            query.fail(f"num_outputs is {wanted}, the node has {count} outputs and the axis {shape[axis]} elements")
         # All parts are equal except, since operator set 18, a smaller last one.
         size = -(-shape[axis] // wanted)
-        sizes = [size] * (wanted - 1) + [shape[axis] - size * (wanted - 1)]
-        if sizes[-1] < 0 or (sizes[-1] != size and query.opset < 18):
+        last = shape[axis] - size * (wanted - 1)
+        if last < 0 or (last != size and query.opset < 18):
             query.fail(f"axis {axis} of shape {list(shape)} cannot be split into {wanted} parts")
+        # Only the parts that have a name, so that a huge number of others costs nothing.
+        return axis, ([size] * min(wanted - 1, count) + [last])[:count]
     if sum(sizes) != shape[axis] or min(sizes, default=0) < 0 or len(sizes) < count:
         query.fail(f"split {sizes} into {count} outputs does not fit axis {axis} of shape {list(shape)}")
     return axis, sizes

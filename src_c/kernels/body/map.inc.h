@@ -65,21 +65,31 @@ V_INLINE v_f operand(const float *p, int step, v_f all, int64_t i, int64_t n) {
     return n - i >= V_LANES ? v_load(p + i) : v_load_n(p + i, n - i);
 }
 
-V_INLINE void map_arithmetic(const int fn, float *dst, const float *a, int a_step, const float *b, int b_step, int64_t n) {
+V_INLINE void map_arithmetic(const int fn, float *dst, const float *a, int a_step, const float *b, int b_step,
+                             int64_t n) {
     if (n <= 0) return;
     const v_f all_a = v_set1(*a), all_b = v_set1(*b);
-    int64_t i = 0;
-    for (; i + V_LANES <= n; i += V_LANES)
-        v_store(dst + i, v_arithmetic(fn, operand(a, a_step, all_a, i, n), operand(b, b_step, all_b, i, n)));
-    if (i < n) v_store_n(dst + i, v_arithmetic(fn, operand(a, a_step, all_a, i, n), operand(b, b_step, all_b, i, n)), n - i);
+    for (int64_t i = 0; i < n; i += V_LANES) {
+        const v_f y = v_arithmetic(fn, operand(a, a_step, all_a, i, n), operand(b, b_step, all_b, i, n));
+        if (n - i >= V_LANES) v_store(dst + i, y);
+        else v_store_n(dst + i, y, n - i);
+    }
 }
 
 /* Comparisons are exact in plain C too, and bytes leave no use for float lanes. */
-V_INLINE void map_compare(const int fn, uint8_t *dst, const float *a, int a_step, const float *b, int b_step, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        const float x = a[i * a_step], y = b[i * b_step];
-        dst[i] = fn == GI_EQUAL ? x == y : fn == GI_LESS ? x < y : fn == GI_LESS_EQUAL ? x <= y : fn == GI_GREATER ? x > y : x >= y;
+V_INLINE int compare(const int fn, float a, float b) {
+    switch (fn) {
+    case GI_EQUAL: return a == b;
+    case GI_LESS: return a < b;
+    case GI_LESS_EQUAL: return a <= b;
+    case GI_GREATER: return a > b;
+    default: return a >= b;
     }
+}
+
+V_INLINE void map_compare(const int fn, uint8_t *dst, const float *a, int a_step, const float *b, int b_step,
+                          int64_t n) {
+    for (int64_t i = 0; i < n; i++) dst[i] = (uint8_t)compare(fn, a[i * a_step], b[i * b_step]);
 }
 
 #define UNARY(name, fn)                                                                       \

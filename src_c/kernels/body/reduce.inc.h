@@ -1,5 +1,5 @@
-/* Reductions over contiguous runs. Element i goes to lane i % 16 whatever the vector width, the last block is filled up with
- * a neutral value, and the 16 lanes meet in one fixed tree: lane j with j + 8, then + 4, + 2, + 1. */
+/* Reductions over contiguous runs. Element i goes to lane i % 16 whatever the vector width, the last block is filled up
+ * with a neutral value, and the 16 lanes meet in one fixed tree: lane j with j + 8, then + 4, + 2, + 1. */
 
 enum { JOIN_SUM, JOIN_PROD, JOIN_MAX, JOIN_MIN };
 enum { EACH_SELF, EACH_SQUARE /* (x - shift)^2 */, EACH_EXP /* e^(x - shift) */ };
@@ -48,7 +48,8 @@ V_INLINE v_f accumulate_each(const int op, const int each, v_f acc, v_f x, v_f s
 }
 
 /* neutral: what an empty run gives. fill: an element that leaves an accumulator as it is. */
-V_INLINE float reduce_run(const int op, const int each, const float *src, int64_t n, float shift, float neutral, float fill) {
+V_INLINE float reduce_run(const int op, const int each, const float *src, int64_t n, float shift, float neutral,
+                          float fill) {
     v_f acc[V_PARTS];
     float last[GI_BLOCK];
     for (int p = 0; p < V_PARTS; p++) acc[p] = v_set1(neutral);
@@ -66,7 +67,9 @@ static float reduce_prod(const float *src, int64_t n) { return reduce_run(JOIN_P
 static float reduce_max(const float *src, int64_t n) {
     return reduce_run(JOIN_MAX, EACH_SELF, src, n, 0, -INFINITY, -INFINITY);
 }
-static float reduce_min(const float *src, int64_t n) { return reduce_run(JOIN_MIN, EACH_SELF, src, n, 0, INFINITY, INFINITY); }
+static float reduce_min(const float *src, int64_t n) {
+    return reduce_run(JOIN_MIN, EACH_SELF, src, n, 0, INFINITY, INFINITY);
+}
 static float reduce_squares(const float *src, int64_t n) { return reduce_run(JOIN_SUM, EACH_SQUARE, src, n, 0, 0, 0); }
 
 static float dot(const float *x, const float *w, int64_t K) {

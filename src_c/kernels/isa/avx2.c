@@ -1,4 +1,5 @@
-/* AVX2 and FMA: x86-64-v3. The pragma lets this file alone use the instructions: build flags stay those of the oldest CPU. */
+/* AVX2 and FMA: x86-64-v3. The pragma lets this file alone use the instructions: build flags stay those
+ * of the oldest CPU. */
 #if defined(__x86_64__)
 #include "../cell_layout.h"
 #include "../kernels.h"

@@ -1,4 +1,5 @@
-/* AVX-512 F, DQ, BW, VL: x86-64-v4. The pragma lets this file alone use the instructions: build flags stay those of the oldest CPU. */
+/* AVX-512 F, DQ, BW, VL: x86-64-v4. The pragma lets this file alone use the instructions: build flags stay those
+ * of the oldest CPU. */
 #if defined(__x86_64__)
 #include "../cell_layout.h"
 #include "../kernels.h"

@@ -1,4 +1,5 @@
-/* The vector words of vec_scalar.h with 16 lanes: AVX-512 F, DQ, BW, VL. Needs immintrin.h and a target pragma before it. */
+/* The vector words of vec_scalar.h with 16 lanes: AVX-512 F, DQ, BW, VL. Needs immintrin.h and a target pragma
+ * before it. */
 #ifndef GI_VEC_AVX512_H
 #define GI_VEC_AVX512_H
 #include <immintrin.h>

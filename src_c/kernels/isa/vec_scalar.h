@@ -1,18 +1,19 @@
 /* The vector words, scalar: one lane. This file is also the words' contract; vec_avx2.h and vec_avx512.h say the same
- * with 8 and 16 lanes. Every word is one IEEE operation per lane, so bodies written in them give the same bits everywhere.
+ * with 8 and 16 lanes. Every word is one IEEE operation per lane, so bodies written in them give the same bits.
  *
  *   v_f, v_m           a vector of V_LANES floats; a mask with one truth value per lane
  *   V_PARTS            vectors per block of 16 lanes
- *   v_load v_store     unaligned; v_load_n v_store_n touch only the first n lanes, others read as 0. n <= 0 means no lane,
- *                      n >= V_LANES all
+ *   v_load v_store     unaligned; v_load_n v_store_n touch only the first n lanes, others read as 0;
+ *                      n <= 0 means no lane, n >= V_LANES all
  *   v_set1             the same value in all lanes
  *   v_add v_sub v_mul v_div v_sqrt v_abs v_neg, v_fma(a, b, c) = a * b + c rounded once
  *   v_min(a, b) = a < b ? a : b and v_max(a, b) = a > b ? a : b: a NaN in b comes through, one in a does not
  *   v_round v_floor v_ceil    to an integral value; round is half to even
- *   v_lt v_le v_eq     ordered compares to a mask (false when a NaN takes part); v_or v_and v_not on masks; v_any: some lane
+ *   v_lt v_le v_eq     ordered compares to a mask (false when a NaN takes part); v_or v_and v_not on masks;
+ *                      v_any: some lane
  *   v_select(m, a, b)  m ? a : b
- *   v_pow2(m)          2^n for m = V_POW2_BIAS + n with integral n in [-127, 128], where the ends give 0 and inf; any other m
- *                      gives some float and no fault. Adding V_POW2_BIAS also rounds to integral, half to even
+ *   v_pow2(m)          2^n for m = V_POW2_BIAS + n with integral n in [-127, 128], where the ends give 0 and inf; any
+ *                      other m gives some float and no fault. Adding V_POW2_BIAS also rounds to integral, half to even
  *   v_exponent(x)      the unbiased exponent of a positive normal x, as a float
  *   v_mantissa(x)      that x scaled into [1, 2)
  *   v_copysign(a, s)   |a| with the sign bit of s */
@@ -30,7 +31,7 @@
 #define V_PARTS 16
 #define V_TILE_ROWS 1
 #define V_WIDE_PARTS 1
-#define V_POW2_BIAS 12583039.0f /* 1.5 * 2^23 + 127: an integral n added to it lands, biased, in the low mantissa bits */
+#define V_POW2_BIAS 12583039.0f /* 1.5 * 2^23 + 127: an integral n added to it lands in the low mantissa bits, biased */
 
 typedef float v_f;
 typedef int v_m;
@@ -52,7 +53,7 @@ V_INLINE v_f v_sqrt(v_f a) { return sqrtf(a); }
 V_INLINE v_f v_abs(v_f a) { return fabsf(a); }
 V_INLINE v_f v_neg(v_f a) { return -a; }
 #if defined(__SSE__)
-/* The instruction, because it flushes denormals in the flushing mode and what a compiler makes of the ternary may not. */
+/* The instruction, because it flushes denormals when told to; what a compiler makes of the ternary may not. */
 V_INLINE v_f v_min(v_f a, v_f b) { return _mm_cvtss_f32(_mm_min_ss(_mm_set_ss(a), _mm_set_ss(b))); }
 V_INLINE v_f v_max(v_f a, v_f b) { return _mm_cvtss_f32(_mm_max_ss(_mm_set_ss(a), _mm_set_ss(b))); }
 #else

@@ -1,0 +1,100 @@
+/* Products and cells of every kernel table against the scalar table, bit by bit: random shapes around block boundaries,
+ * every attribute, with and without a hoisted input product. What lies past an output row must stay untouched. */
+#include "../../src_c/kernels/cell_layout.h"
+#include "check.h"
+#include <stdlib.h>
+
+enum { CASES = 300, MAX_ROWS = 9, MAX_SIZE = 75, STRIDE = 96, WEIGHTS = 1 << 17, SPAN = MAX_ROWS * STRIDE * 4 };
+
+static _Alignas(64) float weights[WEIGHTS];
+static float x[SPAN], h[SPAN], c[SPAN], pre[SPAN * 4], gate[SPAN];
+static float expected[2][SPAN], got[2][SPAN];
+
+static void fill_case(void) {
+    float *small[] = {x, h, c, expected[0], expected[1]};
+    for (int i = 0; i < 5; i++) fill_random(small[i], SPAN, 0);
+    fill_random(pre, SPAN * 4, 0);
+    for (int i = 0; i < 4; i++) x[random_below(SPAN)] = random_input(1);
+    memcpy(got, expected, sizeof got);
+}
+
+static int outputs_differ(void) {
+    for (int i = 0; i < SPAN; i++)
+        if (!same_float(expected[0][i], got[0][i]) || !same_float(expected[1][i], got[1][i])) return 1;
+    return 0;
+}
+
+static long product_differs(const gi_kernels *k) {
+    gi_product p = {.rows = random_below(MAX_ROWS + 1), .K = random_below(MAX_SIZE),
+                    .width = 1 + random_below(MAX_SIZE), .lines = 1 + random_below(GI_DENSE_GROUP),
+                    .x = x, .x_stride = STRIDE, .out_stride = STRIDE};
+    p.bias = weights;
+    p.panels = weights + gi_blocks(p.width) * GI_BLOCK;
+    p.out = expected[0];
+    gi_kernels_scalar.product(&p);
+    p.out = got[0];
+    k->product(&p);
+    return outputs_differ();
+}
+
+static gi_cell random_cell(int kind) {
+    const int plain = random_below(2) == 0;
+    gi_cell cell = {.kind = kind, .linear_before_reset = (int)random_below(2), .input_size = 1 + random_below(MAX_SIZE),
+                    .hidden_size = 1 + random_below(MAX_SIZE)};
+    cell.input_forget = !plain && random_below(3) == 0;
+    cell.clip = !plain && random_below(2) ? 0.75f : 0.0f;
+    for (int i = 0; i < 3; i++) {
+        const int usual = i || kind == GI_RNN ? GI_TANH : GI_SIGMOID;
+        const int any = (int)random_below(GI_ACTIVATION_COUNT);
+        cell.act[i] = (gi_activation){plain ? usual : any, random_value(1.0f), random_value(1.0f)};
+    }
+    return cell;
+}
+
+static void run_step(const gi_kernels *k, const gi_cell *cell, int64_t rows, int hoisted, float out[2][SPAN]) {
+    const int64_t panel_width = gi_blocks(cell->hidden_size) * gi_cell_gates(cell) * GI_BLOCK;
+    const gi_step step = {.cell = cell, .rows = rows, .x = x, .x_stride = STRIDE, .pre = hoisted ? pre : NULL,
+                          .pre_stride = panel_width, .h = h, .h_stride = STRIDE, .c = c, .c_stride = STRIDE,
+                          .h_next = out[0], .h_next_stride = STRIDE, .c_next = out[1], .c_next_stride = STRIDE,
+                          .gate = gate, .gate_stride = 3 * STRIDE, .packed = weights};
+    if (cell->kind == GI_LSTM) k->lstm_step(&step);
+    else if (cell->kind == GI_GRU) k->gru_step(&step);
+    else k->rnn_step(&step);
+}
+
+static long cell_differs(const gi_kernels *k, int kind) {
+    const gi_cell cell = random_cell(kind);
+    const int64_t rows = random_below(MAX_ROWS + 1);
+    const int hoisted = (int)random_below(2);
+    weights[0] = kind == GI_LSTM && random_below(3) == 0; /* peephole flag of the packed header */
+    run_step(&gi_kernels_scalar, &cell, rows, hoisted, expected);
+    run_step(k, &cell, rows, hoisted, got);
+    return outputs_differ();
+}
+
+static void check_table(const gi_kernels *k) {
+    static const char *const names[] = {"lstm_step", "gru_step", "rnn_step"};
+    long failed = 0;
+    for (int i = 0; i < CASES; i++) {
+        fill_case();
+        failed += product_differs(k);
+    }
+    check_group(k->name, "product", CASES, failed);
+    for (int kind = GI_LSTM; kind <= GI_RNN; kind++) {
+        failed = 0;
+        for (int i = 0; i < CASES; i++) {
+            fill_case();
+            failed += cell_differs(k, kind);
+        }
+        check_group(k->name, names[kind], CASES, failed);
+    }
+}
+
+int main(void) {
+    for (int i = 0; i < WEIGHTS; i++) weights[i] = random_value(0.3f);
+    for (int i = 1; gi_kernels_list(i); i++) {
+        const gi_kernels *k = gi_kernels_get(gi_kernels_list(i), NULL);
+        if (k) check_table(k);
+    }
+    return check_failures != 0;
+}

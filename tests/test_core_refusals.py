@@ -1,0 +1,124 @@
+"""What the compiled builder refuses, and what a refused op leaves behind; the floating-point mode of the caller."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+
+import numpy as np
+import pytest
+from nets import recurrent_net
+
+import gateinfer as gi
+from gateinfer._core import DTYPES, Builder, Cell, Runner, pack_cell
+from gateinfer.errors import GateInferError, ModelError
+
+F32 = DTYPES[np.dtype(np.float32)]
+STEPS, BATCH, INPUTS, HIDDEN = 3, 2, 4, 5
+
+
+def _dense(tensor: int, *shape: int, offset: int = 0) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+    strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
+    return tensor, offset, shape, tuple(strides)
+
+
+class _Layer:
+    """A builder with the operands of one good GRU or LSTM layer; `build` replaces some."""
+
+    def __init__(self, kind: str) -> None:
+        gates = {"lstm": 4, "gru": 3}[kind]
+        names = ("sigmoid", "tanh", "tanh")[: 3 if kind == "lstm" else 2]
+        self.cell = Cell(kind, INPUTS, HIDDEN, tuple((name, 0.0, 0.0) for name in names), 0.0, False, False)
+        self.builder = Builder("scalar")
+        weights = np.ones((gates * HIDDEN, INPUTS), np.float32), np.ones((gates * HIDDEN, HIDDEN), np.float32)
+        self.packed = self.builder.constant(pack_cell(self.cell, *weights, None, None))
+        self.memory = self.builder.external(F32, 1000)
+        self.parts = {
+            "x": _dense(self.memory, STEPS, BATCH, INPUTS),
+            "lens": None,
+            "h0": None,
+            "c0": None,
+            "y": _dense(self.memory, STEPS, BATCH, HIDDEN, offset=200),
+            "hn": _dense(self.memory, BATCH, HIDDEN, offset=400),
+            "cn": _dense(self.memory, BATCH, HIDDEN, offset=600) if kind == "lstm" else None,
+        }
+
+    def build(self, **changed: object) -> None:
+        self.builder.recurrent(self.cell, False, self.packed, *(self.parts | changed).values())
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_outputs_of_a_layer_share_no_memory_with_other_operands(kind: str) -> None:
+    layer = _Layer(kind)
+    layer.build()
+    for changed in (
+        {"y": _dense(layer.memory, STEPS, BATCH, HIDDEN)},
+        {"y": _dense(layer.memory, STEPS, BATCH, HIDDEN, offset=395)},
+        {"hn": _dense(layer.memory, BATCH, HIDDEN, offset=1)},
+        {"h0": _dense(layer.memory, BATCH, HIDDEN, offset=405)},
+        {"y": _dense(layer.packed, STEPS, BATCH, HIDDEN)},
+    ):
+        with pytest.raises(ModelError):
+            layer.build(**changed)
+
+
+@pytest.mark.parametrize("part", ["c0", "cn"])
+def test_only_an_lstm_has_a_cell_state(part: str) -> None:
+    layer = _Layer("gru")
+    with pytest.raises(ModelError, match="cell state"):
+        layer.build(**{part: _dense(layer.memory, BATCH, HIDDEN, offset=600)})
+
+
+def test_a_refused_layer_is_not_run() -> None:
+    """Its scratch does not fit in memory, which is known only after the op has been added."""
+    layer = _Layer("gru")
+    layer.cell = layer.cell._replace(input_size=0)
+    weights = np.ones((3 * HIDDEN, 0), np.float32), np.ones((3 * HIDDEN, HIDDEN), np.float32)
+    layer.packed = layer.builder.constant(pack_cell(layer.cell, *weights, None, None))
+    x = (layer.memory, 0, (1, 2**59, 0), (0, 0, 1))
+    with pytest.raises(ModelError, match="memory"):
+        layer.build(x=x, y=None, hn=None)
+    runner = Runner(layer.builder.finish())
+    assert runner.program.op_names == []
+    runner.bind(layer.memory, np.zeros(1000, np.float32))
+    runner.step()
+
+
+# ---- the caller's floating-point mode --------------------------------------------------------------------------------
+
+_ROUNDINGS = {"down": 0x400, "up": 0x800, "to-zero": 0xC00}  # of fenv.h on x86
+
+
+@pytest.fixture
+def libm() -> ctypes.CDLL:
+    import platform
+
+    name = ctypes.util.find_library("m")
+    if platform.machine() != "x86_64" or name is None:
+        pytest.skip("needs libm on x86-64")
+    return ctypes.CDLL(name)
+
+
+@pytest.mark.parametrize("rounding", _ROUNDINGS.values(), ids=_ROUNDINGS.keys())
+def test_results_do_not_depend_on_the_callers_rounding_which_comes_back(libm: ctypes.CDLL, rounding: int) -> None:
+    gru = gi.load(recurrent_net("GRU"))
+    feed = {"x": np.linspace(-1, 1, 60, dtype=np.float32).reshape(20, 1, 3), "h": np.zeros((1, 1, 5), np.float32)}
+    bad = feed | {"x": feed["x"][..., :2]}
+    expected = gru.run(None, feed)
+    libm.fesetround(rounding)
+    try:
+        got = gru.run(None, feed)
+        with pytest.raises(GateInferError):
+            gru.run(None, bad)
+        left = libm.fegetround()
+    finally:
+        libm.fesetround(0)
+    assert left == rounding
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_caller_keeps_denormals() -> None:
+    gru = gi.load(recurrent_net("GRU"))
+    gru.run(None, {"x": np.full((2, 1, 3), 1e-42, np.float32), "h": np.zeros((1, 1, 5), np.float32)})
+    assert np.float32(1e-42) * np.float32(1) != 0
