@@ -72,7 +72,7 @@ def _onnx_source(model: Model) -> str | bytes:
 
 def reference_oracle(model: Model) -> Oracle:
     """The float64 reference on the specialised graph; needs the onnx package for operators that are not recurrent."""
-    from gateinfer.reference import compile_graph
+    from gateinfer.reference_graph import compile_graph
 
     @lru_cache(maxsize=16)
     def compiled(key: tuple[tuple[str, tuple[int, ...]], ...], decided: tuple[tuple[str, bytes, str], ...]) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corpus import shared_folder
 
 import gateinfer as gi
 
@@ -79,6 +80,14 @@ def test_streamflow_equals_the_reference_series(zoo, tmp_path):
     np.testing.assert_allclose(flow, ref["out/y"].ravel(), rtol=1e-3, atol=1e-4)
     np.savez(tmp_path / "forcings.npz", x=ref["in/x"][:48, 0, 0])
     assert len(run("streamflow.py", zoo("noaa-streamflow").model, tmp_path / "forcings.npz").splitlines()) == 2
+
+
+def test_grapheme_to_phoneme_spells_words():
+    weights = shared_folder() / "zoo" / "weights" / "g2p-en.npz"
+    if not weights.is_file():
+        pytest.skip("the optional corpus has no zoo/weights/g2p-en.npz")
+    out = run("grapheme_to_phoneme.py", weights, "hello", "recurrent")
+    assert out.splitlines() == ["hello: HH EH1 L OW0", "recurrent: R IH0 K ER1 AH0 N T"]
 
 
 @pytest.mark.parametrize("script", sorted(p.name for p in EXAMPLES.glob("*.py") if p.name != "make_speech.py"))

@@ -662,3 +662,20 @@ def test_bidirectional_layers_with_masks(zoo) -> None:
         results = dict(zip((p.name for p in model.outputs), model.run(None, feeds), strict=True))
         for name, figures in expected.items():
             np.testing.assert_allclose(results[name], figures, rtol=1e-3, atol=1e-4)
+
+
+def test_a_loop_around_an_operator_that_is_not_native_becomes_an_island() -> None:
+    body = graph_of(
+        [node("Atan", "s", "t"), node("Gather", "X i", "x_i", axis=0), node("Add", "t x_i", "row")],
+        {"i": (I64, ()), "c": (B, ()), "s": (F, (3,))},
+        {"c": (B, ()), "t": (F, (3,)), "row": (F, (3,))},
+    )
+    nodes = [node("Relu", "A", "X"), loop("M - x", "end rows", body), node("Relu", "rows", "y")]
+    outs: Ports = {"end": (F, None), "y": (F, None)}
+    model = model_of(nodes, {"x": (F, (3,)), "A": (F, (4, 3))}, outs, {"M": np.array(4)})
+    feeds = X3 | {"A": random(4, 3, seed=6)}
+    expected = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, feeds)
+    for got, figures in zip(gi.load(model).run(None, feeds), expected, strict=True):
+        np.testing.assert_array_equal(got, figures)
+    with pytest.raises(gi.UnsupportedOp, match="no native operator Atan"):
+        gi.load(model, fallback=None)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -103,15 +102,6 @@ class Rewriter:
         name = f"{inputs[0]}~{op.lower()}"
         self._fold_static(Node(op, inputs, (name,), attrs), scope, nodes)
         return scope[name]
-
-    @contextmanager
-    def natively(self) -> Iterator[None]:
-        """Inside, nodes without a shape rule are refused."""
-        foreign, self._foreign = self._foreign, None
-        try:
-            yield
-        finally:
-            self._foreign = foreign
 
     def set_constant(self, name: str, array: np.ndarray) -> None:
         self.values[name] = array

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gateinfer.graph.ir import UNKNOWN_DTYPE, Graph, Node, Port
+from gateinfer.graph.loops import is_folded, plain
 
 IR_VERSION = 8
 """Old enough for every onnxruntime of the last years, new enough for all operator sets used here."""
@@ -35,7 +36,7 @@ def _graph_proto(graph: Graph) -> Any:
     from onnx import helper, numpy_helper
 
     return helper.make_graph(
-        [_node_proto(node) for node in graph.nodes],
+        [_node_proto(written) for node in graph.nodes for written in (plain(node) if is_folded(node) else [node])],
         graph.name or "graph",
         [_value_info(port) for port in graph.inputs],
         [_value_info(port) for port in graph.outputs],

@@ -285,9 +285,12 @@ static void test_refusals(void) {
     const gi_view wide = {n, 2, 0, {4, 3}, {3, 1}}, flat = {n, 1, 0, {3}, {1}}, none = {g, 2, 0, {3, 0}, {4, 1}};
     const gi_view line = {f, 1, 0, {3}, {1}}, past = {n, 1, 10, {3}, {1}}, one = {n, 0, 0, {0}, {0}};
     CHECK(gi_build_gather_nd(b, &out, &in, &in, 0, &err) < 0 && gi_build_gather_nd(b, &out, &in, &ids, 0, &err) < 0 &&
-          gi_build_gather_nd(b, &out, &in, &one, 0, &err) < 0 && gi_build_gather_nd(b, &out, &in, &flat, 3, &err) < 0, "gather_nd");
-    CHECK(gi_build_gather_elements(b, &out, &in, &wide, 0, &err) < 0 && gi_build_gather_elements(b, &out, &in, &ids, 2, &err) < 0 &&
-          gi_build_gather_elements(b, &out, &out, &ids, 0, &err) < 0 && gi_build_gather_elements(b, &out, &none, &ids, 1, &err) < 0,
+          gi_build_gather_nd(b, &out, &in, &one, 0, &err) < 0 && gi_build_gather_nd(b, &out, &in, &flat, 3, &err) < 0,
+              "gather_nd");
+    CHECK(gi_build_gather_elements(b, &out, &in, &wide, 0, &err) < 0 && gi_build_gather_elements(b, &out, &in, &ids, 2,
+        &err) < 0 &&
+          gi_build_gather_elements(b, &out, &out, &ids, 0, &err) < 0 && gi_build_gather_elements(b, &out, &none, &ids,
+              1, &err) < 0,
           "gather_elements");
     CHECK(gi_build_scatter_elements(b, &out, &ids, &in, 0, GI_DIV, &err) < 0 &&
           gi_build_scatter_elements(b, &out, &ids, &out, 0, -1, &err) < 0, "scatter_elements");
@@ -295,7 +298,8 @@ static void test_refusals(void) {
           gi_build_arg(b, &past, &in, 0, 0, &err) < 0, "arg");
     CHECK(gi_build_top(b, &out, &ids, &none, 0, &err) < 0 && gi_build_top(b, &out, &flat, &in, 0, &err) < 0, "top");
     CHECK(gi_build_cumsum(b, &out, &out, 0, &err) < 0 && gi_build_cumsum(b, &ids, &in, 0, &err) < 0, "cumsum");
-    CHECK(gi_build_reverse(b, &out, &in, &flat, &err) < 0 && gi_build_reverse(b, &line, &line, &flat, &err) < 0, "reverse");
+    CHECK(gi_build_reverse(b, &out, &in, &flat, &err) < 0 && gi_build_reverse(b, &line, &line, &flat, &err) < 0,
+          "reverse");
     gi_program *p = gi_builder_finish(b, &err);
     CHECK(p && gi_program_op_count(p) == 0, "refused ops must leave nothing behind");
     gi_program_free(p), gi_builder_free(b);

@@ -21,13 +21,14 @@ from gateinfer.errors import GateInferError, ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.graph.loops.folding import Folding
 from gateinfer.graph.loops.nodes import parse_loop, parse_scan
+from gateinfer.graph.loops.plain import plain
 from gateinfer.graph.loops.trim import trimmed
 from gateinfer.graph.loops.unrolling import Unrolling
 
 if TYPE_CHECKING:
     from gateinfer.graph.rewriter import Rewriter, Scope
 
-__all__ = ["LOOPS", "fold_loop", "is_folded", "trimmed"]
+__all__ = ["LOOPS", "fold_loop", "is_folded", "plain", "trimmed"]
 
 LOOPS: Final = ("Loop", "Scan")
 

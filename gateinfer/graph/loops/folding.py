@@ -48,8 +48,7 @@ class Folding:
     def read(self) -> list[Node]:
         """Folds the body."""
         self._enter()
-        with self.rewriter.natively():
-            body = self.rewriter.read(self.loop.body, self.inner)
+        body = self.rewriter.read(self.loop.body, self.inner)
         self._leave()
         return body
 

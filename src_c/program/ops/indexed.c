@@ -15,7 +15,8 @@ typedef struct indexed_op {
     int64_t extent[GI_MAX_RANK], stride[GI_MAX_RANK];      /* of the axes that a tuple indexes; strides in bytes */
 } indexed_op;
 
-/* ---- running ------------------------------------------------------------------------------------------------------- */
+/* ---- running -------------------------------------------------------------------------------------------------------
+ * */
 
 static int check_tuples(const gi_run *run) {
     const indexed_op *op = run->op;
@@ -80,7 +81,8 @@ static int run_indexed(const gi_op *self, const gi_frame *frame, gi_error *err) 
     return gi_walk_rows(&op->places, frame, (gi_operand[]){op->list, op->indexed, op->index}, op, indexed_run, err);
 }
 
-/* ---- building ------------------------------------------------------------------------------------------------------ */
+/* ---- building ------------------------------------------------------------------------------------------------------
+ * */
 
 /* The operands of the two walks, as views of equal shapes. */
 typedef struct parts {
@@ -112,7 +114,8 @@ static int check_parts(const parts *p, const gi_view *indexed, gi_error *err) {
     return status;
 }
 
-static int append_indexed(gi_builder *b, const gi_view *list, const gi_view *indexed, const gi_view *index, const parts *p,
+static int append_indexed(gi_builder *b, const gi_view *list, const gi_view *indexed, const gi_view *index,
+                          const parts *p,
                           int is_scatter, int reduction, gi_error *err) {
     if (!gi_view_count(list)) return GI_OK;
     int status = check_parts(p, indexed, err);
@@ -128,15 +131,16 @@ static int append_indexed(gi_builder *b, const gi_view *list, const gi_view *ind
         op->stride[k] = op->extent[k] > 1 ? indexed->stride[p->first + k] * op->list.size : 0;
     }
     const int32_t sizes[] = {op->list.size, op->list.size, op->index.size};
-    const gi_view *block[] = {is_scatter ? &p->block_indexed : &p->block_list, is_scatter ? &p->block_list : &p->block_indexed};
+    const gi_view *block[] = {is_scatter ? &p->block_indexed : &p->block_list,
+                              is_scatter ? &p->block_list : &p->block_indexed};
     gi_walk_plan(&op->tuples, 1, (const gi_view *[]){&p->lead_index}, &op->index.size);
     gi_walk_plan(&op->places, 3, (const gi_view *[]){&p->lead_list, &p->lead_indexed, &p->lead_index}, sizes);
     gi_walk_plan(&op->block, 2, block, sizes);
     return GI_OK;
 }
 
-/* index [lead.., numbers], list [lead.., block..], indexed [batch.., numbers axes, block..]; the first `batch` lead axes are
- * those of `indexed`. */
+/* index [lead.., numbers], list [lead.., block..], indexed [batch.., numbers axes, block..]; the first `batch` lead
+ * axes are those of `indexed`. */
 static int build_tuples(gi_builder *b, const gi_view *list, const gi_view *indexed, const gi_view *index, int batch,
                         int is_scatter, int reduction, gi_error *err) {
     int status = check_sides(b, list, indexed, index, is_scatter, err);
@@ -144,12 +148,15 @@ static int build_tuples(gi_builder *b, const gi_view *list, const gi_view *index
     const int lead = index->rank - 1;
     const int64_t numbers = lead < 0 ? -1 : index->shape[lead];
     if (lead < batch || batch < 0 || numbers < 0 || numbers > indexed->rank - batch)
-        return gi_fail(err, GI_ERR_SHAPE, "indices: tuples of %lld numbers behind %d of %d axes", (long long)numbers, batch, lead);
+        return gi_fail(err, GI_ERR_SHAPE, "indices: tuples of %lld numbers behind %d of %d axes", (long long)numbers,
+                       batch, lead);
     const int rest = indexed->rank - batch - (int)numbers;
     if (list->rank != lead + rest)
-        return gi_fail(err, GI_ERR_SHAPE, "indices: %d axes of places and %d of blocks are not rank %d", lead, rest, list->rank);
+        return gi_fail(err, GI_ERR_SHAPE, "indices: %d axes of places and %d of blocks are not rank %d", lead, rest,
+                       list->rank);
     parts p = {.lead_list = gi_view_axes(list, 0, lead), .lead_index = gi_view_axes(index, 0, lead),
-               .block_list = gi_view_axes(list, lead, rest), .block_indexed = gi_view_axes(indexed, indexed->rank - rest, rest),
+               .block_list = gi_view_axes(list, lead, rest), .block_indexed = gi_view_axes(indexed,
+                   indexed->rank - rest, rest),
                .numbers = (int32_t)numbers, .first = batch, .index_step = index->stride[lead]};
     p.lead_indexed = p.lead_list;
     for (int i = 0; i < lead; i++) p.lead_indexed.stride[i] = i < batch ? indexed->stride[i] : 0;
@@ -164,17 +171,21 @@ static int build_elements(gi_builder *b, const gi_view *list, const gi_view *ind
     int status = check_sides(b, list, indexed, index, is_scatter, err);
     if (status < 0) return status;
     if (axis < 0 || axis >= indexed->rank || indexed->rank != index->rank)
-        return gi_fail(err, GI_ERR_SHAPE, "indices: rank %d and axis %d do not fit rank %d", index->rank, axis, indexed->rank);
+        return gi_fail(err, GI_ERR_SHAPE, "indices: rank %d and axis %d do not fit rank %d", index->rank, axis,
+                       indexed->rank);
     for (int i = 0; i < index->rank; i++)
         if (i != axis && index->shape[i] > indexed->shape[i])
             return gi_fail(err, GI_ERR_SHAPE, "indices: axis %d is longer than what they index", i);
-    parts p = {.lead_list = *list, .lead_indexed = *list, .lead_index = *index, .numbers = 1, .first = axis, .index_step = 1};
-    for (int i = 0; i < index->rank && i < list->rank; i++) p.lead_indexed.stride[i] = i == axis ? 0 : indexed->stride[i];
+    parts p = {.lead_list = *list, .lead_indexed = *list, .lead_index = *index, .numbers = 1, .first = axis,
+               .index_step = 1};
+    for (int i = 0; i < index->rank && i < list->rank; i++) p.lead_indexed.stride[i] =
+        i == axis ? 0 : indexed->stride[i];
     p.block_list = gi_view_axes(list, 0, 0), p.block_indexed = gi_view_axes(indexed, 0, 0);
     return append_indexed(b, list, indexed, index, &p, is_scatter, reduction, err);
 }
 
-int gi_build_gather_nd(gi_builder *b, const gi_view *out, const gi_view *in, const gi_view *index, int batch, gi_error *err) {
+int gi_build_gather_nd(gi_builder *b, const gi_view *out, const gi_view *in, const gi_view *index, int batch,
+                       gi_error *err) {
     return build_tuples(b, out, in, index, batch, 0, -1, err);
 }
 

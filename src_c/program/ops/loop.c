@@ -1,9 +1,10 @@
-/* gi_build_loop: a program as the body of a loop. Its work memory, its table of pointers and two buffers per carried state
- * are scratch of the parent, so running allocates nothing, and state moves from turn to turn by pointer. */
+/* gi_build_loop: a program as the body of a loop. Its work memory, its table of pointers and two buffers per carried
+ * state are scratch of the parent, so running allocates nothing, and state moves from turn to turn by pointer. */
 #include "loop.h"
 #include <string.h>
 
-/* ---- running ------------------------------------------------------------------------------------------------------- */
+/* ---- running -------------------------------------------------------------------------------------------------------
+ * */
 
 /* What does not change between turns. Rows run one after another, so they share the scratch of row 0. */
 static void set_table(const gi_loop_op *op, const gi_frame *f, void **ptr) {
@@ -74,7 +75,8 @@ static int run_row(const gi_loop_op *op, const gi_frame *f, void **ptr, int64_t 
         goes_on = op->condition_out < 0 || flags->condition_out;
     }
     if (op->has_scan_outputs && turn < op->trips)
-        return gi_fail(err, GI_ERR_DATA, "a loop planned for %lld turns ended after %lld", (long long)op->trips, (long long)turn);
+        return gi_fail(err, GI_ERR_DATA, "a loop planned for %lld turns ended after %lld", (long long)op->trips,
+                       (long long)turn);
     end_row(op, f, ptr, row);
     return GI_OK;
 }
