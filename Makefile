@@ -80,7 +80,7 @@ ctest: $(C_TESTS:%=build/c/%.run) $(C_TESTS:%=build/c-sanitized/%.run) ## C test
 # ---- the extension under sanitizers ----
 # Preloading libstdc++ too lets ASan see exceptions that onnxruntime throws and catches.
 ASAN_ENV = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=build/asan/lib PYTHONMALLOC=malloc
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=build/asan/lib PYTHONMALLOC=malloc
 
 build/asan/.built: $(SOURCES) $(shell find gateinfer -name '*.py') | $(INSTALLED)
 	@echo "building gateinfer._core with sanitizers"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -63,6 +63,7 @@ class Rewriter:
         self._failures: dict[str, GateInferError] = {}
         """What is wrong with a value: told only when an output needs it."""
         self._defined = set(definitions(graph))
+        self._repeats: Counter[str] = Counter()
         self._folded = 0
         self._counted = 0
         self._grown = 0
@@ -74,10 +75,9 @@ class Rewriter:
     def define(self, scope: Scope, name: str) -> str:
         """Gives `name` of the graph being read a unique name in the result. The main graph's names stay."""
         unique = name
-        count = 1
         while unique in self._defined and scope is not self.main:
-            unique = f"{name}~{count}"
-            count += 1
+            self._repeats[name] += 1
+            unique = f"{name}~{self._repeats[name]}"
         self._defined.add(unique)
         scope[name] = unique
         return unique
