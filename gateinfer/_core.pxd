@@ -115,15 +115,17 @@ cdef extern from "gateinfer.h" nogil:
     int gi_build_where(gi_builder *b, const gi_view *out, const gi_view *cond, const gi_view *lhs, const gi_view *rhs,
                        gi_error *err)
     int gi_build_gather(gi_builder *b, const gi_view *out, const gi_view *src, const gi_view *index, int axis, gi_error *err)
-    int gi_build_gather_nd(gi_builder *b, const gi_view *out, const gi_view *src, const gi_view *index, int batch, gi_error *err)
+    int gi_build_gather_nd(gi_builder *b, const gi_view *out, const gi_view *src, const gi_view *index, int batch,
+                           gi_error *err)
     int gi_build_gather_elements(gi_builder *b, const gi_view *out, const gi_view *src, const gi_view *index, int axis,
                                  gi_error *err)
-    int gi_build_scatter_nd(gi_builder *b, const gi_view *out, const gi_view *index, const gi_view *updates, int reduction,
-                            gi_error *err)
-    int gi_build_scatter_elements(gi_builder *b, const gi_view *out, const gi_view *index, const gi_view *updates, int axis,
-                                  int reduction, gi_error *err)
+    int gi_build_scatter_nd(gi_builder *b, const gi_view *out, const gi_view *index, const gi_view *updates,
+                            int reduction, gi_error *err)
+    int gi_build_scatter_elements(gi_builder *b, const gi_view *out, const gi_view *index, const gi_view *updates,
+                                  int axis, int reduction, gi_error *err)
     int gi_build_arg(gi_builder *b, const gi_view *out, const gi_view *src, int least, int last, gi_error *err)
-    int gi_build_top(gi_builder *b, const gi_view *values, const gi_view *indices, const gi_view *src, int least, gi_error *err)
+    int gi_build_top(gi_builder *b, const gi_view *values, const gi_view *indices, const gi_view *src, int least,
+                     gi_error *err)
     int gi_build_cumsum(gi_builder *b, const gi_view *out, const gi_view *src, int exclusive, gi_error *err)
     int gi_build_reverse(gi_builder *b, const gi_view *out, const gi_view *src, const gi_view *lens, gi_error *err)
     int gi_build_reduce(gi_builder *b, int fn, const gi_view *out, const gi_view *src, gi_error *err)

@@ -314,14 +314,14 @@ def test_a_description_that_is_no_json():
 def refuse(source: bytes | Path, text: str, load=gi.load) -> None:
     """A typed error with this text, quickly and without much memory."""
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         with pytest.raises(gi.ModelError, match=text):
             load(source)
         assert tracemalloc.get_traced_memory()[1] < BYTES
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - started < SECONDS
+    assert time.process_time() - started < SECONDS
 
 
 def touched(path: Path) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -397,19 +395,3 @@ def test_zoo_cells(zoo):
     loaded = gi.load(zoo("dtln-2").model, fallback=None)
     assert [node.op for node in loaded.plan({p.name: p.shape for p in loaded.inputs}, {}).graph.nodes if node.origin]
     assert {state.input: state.output for state in loaded.states} == {"input_5": "tf_op_layer_stack_5"}
-
-
-@pytest.mark.parametrize(
-    ("name", "shapes", "limit"), [("gtcrn", {}, 0.020), ("silero-vad-op18", {"input": (1, 576)}, 0.005)]
-)
-def test_the_pass_is_quick(zoo, name, shapes, limit):
-    graph = fold_constants(load_onnx(zoo(name).model))
-    values = {"sr": np.array(16000)} if name.startswith("silero") else {}
-    fed = {p.name: tuple(d if isinstance(d, int) else 1 for d in p.shape) for p in graph.inputs if p.name not in values}
-    folded = specialize(graph, fed | shapes, values)
-    taken = []
-    for _ in range(10):
-        start = time.perf_counter()
-        recognise(folded)
-        taken.append(time.perf_counter() - start)
-    assert min(taken) < limit

@@ -42,11 +42,11 @@ typedef struct ids { gi_program *p; int s, x, w, out; } ids;
 
 static ids make_body(void) {
     gi_builder *b = gi_builder_create(kernels, &err);
-    ids body = {.s = external(b, GI_F32, N), .x = external(b, GI_F32, N), .w = external(b, GI_F32, N), .out =
-                external(b, GI_F32, N)};
+    ids body = {.s = external(b, GI_F32, N), .x = external(b, GI_F32, N), .w = external(b, GI_F32, N)};
+    body.out = external(b, GI_F32, N);
     const int product = gi_builder_work(b, GI_F32, N, &err);
-    gi_view s = vector(body.s, N), x = vector(body.x, N), w = vector(body.w, N), out = vector(body.out, N), p =
-        vector(product, N);
+    gi_view s = vector(body.s, N), x = vector(body.x, N), w = vector(body.w, N), out = vector(body.out, N);
+    gi_view p = vector(product, N);
     gi_build_binary(b, GI_MUL, &p, &s, &w, &err);
     gi_build_binary(b, GI_ADD, &out, &p, &x, &err);
     body.p = gi_builder_finish(b, &err);
@@ -118,8 +118,8 @@ static counter make_counter(int64_t limit) {
 static int64_t count_up(int64_t limit, int64_t trips, int64_t count, int start, int64_t step, int expected) {
     const counter c = make_counter(limit);
     gi_builder *b = gi_builder_create(kernels, &err);
-    const int n0 = external(b, GI_I64, 1), by = external(b, GI_I64, 1), m = external(b, GI_I64, 1), go = external(b,
-        GI_BOOL, 1);
+    const int n0 = external(b, GI_I64, 1), by = external(b, GI_I64, 1), m = external(b, GI_I64, 1);
+    const int go = external(b, GI_BOOL, 1);
     const int end = external(b, GI_I64, 1);
     const gi_loop_link capture = {scalar(by), c.step};
     const gi_loop_carry carry = {scalar(n0), scalar(end), c.n, c.out};
@@ -183,21 +183,20 @@ static void test_shared_state(void) {
     const int i = external(inner, GI_I64, 1), on = external(inner, GI_BOOL, 1), a = external(inner, GI_F32, 1);
     const int s = external(inner, GI_F32, 1), out = external(inner, GI_F32, 1), seen = external(inner, GI_F32, 1);
     const int turn = gi_builder_work(inner, GI_F32, 1, &err);
-    const gi_view vi = scalar(i), von = scalar(on), va = scalar(a), vs = scalar(s), vout = scalar(out), vseen =
-        scalar(seen);
-    const gi_view vturn = scalar(turn);
+    const gi_view vi = scalar(i), von = scalar(on), va = scalar(a), vs = scalar(s), vout = scalar(out);
+    const gi_view vseen = scalar(seen), vturn = scalar(turn);
     gi_build_cast(inner, &vturn, &vi, &err);
     gi_build_binary(inner, GI_ADD, &vout, &vs, &vturn, &err);
     gi_build_binary(inner, GI_ADD, &vout, &vout, &va, &err);
     gi_build_cast(inner, &vseen, &von, &err);
     gi_program *body = gi_builder_finish(inner, &err);
     const int s0 = external(b, GI_F32, 1), ends = external(b, GI_F32, 2), y = external(b, GI_F32, 2 * T);
-    const gi_loop_carry carries[] = {{scalar(s0), {ends, 0, 0, {0}, {0}}, s, out}, {scalar(s0), {ends, 0, 1, {0}, {0}},
-                                                                                    a, out}};
+    const gi_loop_carry carries[] = {{scalar(s0), {ends, 0, 0, {0}, {0}}, s, out},
+                                     {scalar(s0), {ends, 0, 1, {0}, {0}}, a, out}};
     const gi_loop_link stacks[] = {{vector(y, T), out}, {{y, 1, T, {T}, {1}}, seen}};
     gi_loop l = empty_loop(T);
-    l.iteration = i, l.condition_in = on, l.n_carries = l.n_scan_outputs = 2, l.carries = carries, l.scan_outputs =
-        stacks;
+    l.iteration = i, l.condition_in = on, l.n_carries = l.n_scan_outputs = 2;
+    l.carries = carries, l.scan_outputs = stacks;
     CHECK(gi_build_loop(b, body, &l, &err) == GI_OK, "%s", err.text);
     gi_program *p = gi_builder_finish(b, &err);
     float S0 = 1, ENDS[2], Y[2 * T], state = 1;
@@ -231,17 +230,17 @@ static void test_early_end(void) {
 static void test_refusals(void) {
     const ids body = make_body();
     gi_builder *b = gi_builder_create(kernels, &err);
-    const int s0 = external(b, GI_F32, N), x = external(b, GI_F32, T * N), end = external(b, GI_F32, N), k =
-        external(b, GI_I64, N);
+    const int s0 = external(b, GI_F32, N), x = external(b, GI_F32, T * N), end = external(b, GI_F32, N);
+    const int k = external(b, GI_I64, N);
     static const float weights[N] = {1};
     const int w = gi_builder_constant(b, GI_F32, N, weights, &err);
     const gi_loop_link capture = {vector(w, N), body.w}, scan = {{x, 2, 0, {T, N}, {N, 1}}, body.x};
     const gi_loop_carry carry = {vector(s0, N), vector(end, N), body.s, body.out};
     gi_loop fine = empty_loop(T);
-    fine.n_captures = fine.n_carries = fine.n_scan_inputs = 1, fine.captures = &capture, fine.carries = &carry,
-        fine.scan_inputs = &scan;
-    gi_loop_link bad_links[] = {{vector(w, N - 1), body.w}, {vector(k, N), body.w}, {vector(77, N), body.w}, {vector(w,
-        N), 77},
+    fine.n_captures = fine.n_carries = fine.n_scan_inputs = 1;
+    fine.captures = &capture, fine.carries = &carry, fine.scan_inputs = &scan;
+    gi_loop_link bad_links[] = {{vector(w, N - 1), body.w}, {vector(k, N), body.w}, {vector(77, N), body.w},
+                                {vector(w, N), 77},
                                 {vector(w, N), body.s}, {{s0, 1, 4, {N}, {-1}}, body.w}, {vector(w, N), -1}};
     for (size_t i = 0; i < sizeof bad_links / sizeof *bad_links; i++) {
         gi_loop l = fine;
@@ -255,10 +254,10 @@ static void test_refusals(void) {
         l.scan_inputs = &bad_scans[i];
         CHECK(gi_build_loop(b, body.p, &l, &err) < 0 && err.text[0], "scan %zu", i);
     }
-    gi_loop_carry bad_carries[] = {{vector(s0, N), vector(s0, N), body.s, body.out}, {vector(s0, N), vector(w, N),
-                                                                                      body.s, body.out},
-                                   {vector(s0, N), vector(end, N), body.s, body.s}, {vector(s0, N), vector(end, N),
-                                                                                     body.out, body.out},
+    gi_loop_carry bad_carries[] = {{vector(s0, N), vector(s0, N), body.s, body.out},
+                                   {vector(s0, N), vector(w, N), body.s, body.out},
+                                   {vector(s0, N), vector(end, N), body.s, body.s},
+                                   {vector(s0, N), vector(end, N), body.out, body.out},
                                    {vector(s0, N), vector(k, N), body.s, body.out}};
     for (size_t i = 0; i < sizeof bad_carries / sizeof *bad_carries; i++) {
         gi_loop l = fine;

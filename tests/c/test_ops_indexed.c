@@ -286,11 +286,11 @@ static void test_refusals(void) {
     const gi_view line = {f, 1, 0, {3}, {1}}, past = {n, 1, 10, {3}, {1}}, one = {n, 0, 0, {0}, {0}};
     CHECK(gi_build_gather_nd(b, &out, &in, &in, 0, &err) < 0 && gi_build_gather_nd(b, &out, &in, &ids, 0, &err) < 0 &&
           gi_build_gather_nd(b, &out, &in, &one, 0, &err) < 0 && gi_build_gather_nd(b, &out, &in, &flat, 3, &err) < 0,
-              "gather_nd");
-    CHECK(gi_build_gather_elements(b, &out, &in, &wide, 0, &err) < 0 && gi_build_gather_elements(b, &out, &in, &ids, 2,
-        &err) < 0 &&
-          gi_build_gather_elements(b, &out, &out, &ids, 0, &err) < 0 && gi_build_gather_elements(b, &out, &none, &ids,
-              1, &err) < 0,
+          "gather_nd");
+    CHECK(gi_build_gather_elements(b, &out, &in, &wide, 0, &err) < 0 &&
+          gi_build_gather_elements(b, &out, &in, &ids, 2, &err) < 0 &&
+          gi_build_gather_elements(b, &out, &out, &ids, 0, &err) < 0 &&
+          gi_build_gather_elements(b, &out, &none, &ids, 1, &err) < 0,
           "gather_elements");
     CHECK(gi_build_scatter_elements(b, &out, &ids, &in, 0, GI_DIV, &err) < 0 &&
           gi_build_scatter_elements(b, &out, &ids, &out, 0, -1, &err) < 0, "scatter_elements");

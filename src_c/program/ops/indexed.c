@@ -15,8 +15,7 @@ typedef struct indexed_op {
     int64_t extent[GI_MAX_RANK], stride[GI_MAX_RANK];      /* of the axes that a tuple indexes; strides in bytes */
 } indexed_op;
 
-/* ---- running -------------------------------------------------------------------------------------------------------
- * */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 static int check_tuples(const gi_run *run) {
     const indexed_op *op = run->op;
@@ -81,8 +80,7 @@ static int run_indexed(const gi_op *self, const gi_frame *frame, gi_error *err) 
     return gi_walk_rows(&op->places, frame, (gi_operand[]){op->list, op->indexed, op->index}, op, indexed_run, err);
 }
 
-/* ---- building ------------------------------------------------------------------------------------------------------
- * */
+/* ---- building ---------------------------------------------------------------------------------------------------- */
 
 /* The operands of the two walks, as views of equal shapes. */
 typedef struct parts {
@@ -155,8 +153,8 @@ static int build_tuples(gi_builder *b, const gi_view *list, const gi_view *index
         return gi_fail(err, GI_ERR_SHAPE, "indices: %d axes of places and %d of blocks are not rank %d", lead, rest,
                        list->rank);
     parts p = {.lead_list = gi_view_axes(list, 0, lead), .lead_index = gi_view_axes(index, 0, lead),
-               .block_list = gi_view_axes(list, lead, rest), .block_indexed = gi_view_axes(indexed,
-                   indexed->rank - rest, rest),
+               .block_list = gi_view_axes(list, lead, rest),
+               .block_indexed = gi_view_axes(indexed, indexed->rank - rest, rest),
                .numbers = (int32_t)numbers, .first = batch, .index_step = index->stride[lead]};
     p.lead_indexed = p.lead_list;
     for (int i = 0; i < lead; i++) p.lead_indexed.stride[i] = i < batch ? indexed->stride[i] : 0;
@@ -178,8 +176,8 @@ static int build_elements(gi_builder *b, const gi_view *list, const gi_view *ind
             return gi_fail(err, GI_ERR_SHAPE, "indices: axis %d is longer than what they index", i);
     parts p = {.lead_list = *list, .lead_indexed = *list, .lead_index = *index, .numbers = 1, .first = axis,
                .index_step = 1};
-    for (int i = 0; i < index->rank && i < list->rank; i++) p.lead_indexed.stride[i] =
-        i == axis ? 0 : indexed->stride[i];
+    for (int i = 0; i < index->rank && i < list->rank; i++)
+        p.lead_indexed.stride[i] = i == axis ? 0 : indexed->stride[i];
     p.block_list = gi_view_axes(list, 0, 0), p.block_indexed = gi_view_axes(indexed, 0, 0);
     return append_indexed(b, list, indexed, index, &p, is_scatter, reduction, err);
 }

@@ -3,8 +3,7 @@
 #include "loop.h"
 #include <string.h>
 
-/* ---- running -------------------------------------------------------------------------------------------------------
- * */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 /* What does not change between turns. Rows run one after another, so they share the scratch of row 0. */
 static void set_table(const gi_loop_op *op, const gi_frame *f, void **ptr) {

@@ -3,10 +3,10 @@
 #define GI_LOOP_H
 #include "../builder.h"
 
-typedef struct gi_loop_place { gi_operand parent; int32_t tensor; int64_t stride; } gi_loop_place;   /* bytes per turn */
+typedef struct gi_loop_place { gi_operand parent; int32_t tensor; int64_t stride /* bytes per turn */; } gi_loop_place;
 
 typedef struct gi_loop_state {
-    gi_operand initial, result, buffer;      /* buffer: two states, `pitch` bytes apart; absent when `out` has another owner */
+    gi_operand initial, result, buffer;      /* buffer: two states, `pitch` bytes apart; absent if `out` has an owner */
     int32_t in, out;
     int64_t bytes, pitch;
 } gi_loop_state;

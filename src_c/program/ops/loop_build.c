@@ -3,10 +3,9 @@
 #include <string.h>
 
 enum { WORK_PER_TURN = 4096 /* multiply-adds or bytes that weigh as much as the turn itself */, MOST_PORTS = 4096 };
-static const int64_t MOST_MACS = (int64_t)1 << 44;       /* of one loop: the counts of all ops of a program have a sum */
+static const int64_t MOST_MACS = (int64_t)1 << 44;       /* of one loop: the counts of all ops are added up */
 
-/* ---- checks --------------------------------------------------------------------------------------------------------
- * */
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
 
 /* Which externals of the body have a role so far. */
 typedef struct roles { gi_builder *b; const gi_program *body; uint8_t *taken; gi_error *err; } roles;
@@ -29,8 +28,8 @@ static int take_scalar(const roles *r, int32_t tensor, int dtype, const char *wh
     int status = take_role(r, tensor, what);
     if (status < 0) return status;
     const gi_tensor *t = &r->body->tensors[tensor];
-    if (t->dtype != dtype || t->elements != 1) return gi_fail(r->err, GI_ERR_SHAPE, "%s: of another dtype or size",
-                                                              what);
+    if (t->dtype != dtype || t->elements != 1)
+        return gi_fail(r->err, GI_ERR_SHAPE, "%s: of another dtype or size", what);
     return GI_OK;
 }
 
@@ -85,8 +84,7 @@ static int check_carries(const roles *r, const gi_loop *l) {
         const gi_loop_carry *c = &l->carries[i];
         int status = take_role(r, c->in, "loop state in");
         if (status == GI_OK)
-            status = is_written(l, i) ? check_external(r, c->out, "loop state out") : take_role(r, c->out,
-                "loop state out");
+            status = (is_written(l, i) ? check_external : take_role)(r, c->out, "loop state out");
         if (status == GI_OK) status = check_block(r, &c->initial, 0, c->in, "initial loop state");
         if (status == GI_OK) status = check_block(r, &c->initial, 0, c->out, "loop state out");
         if (status == GI_OK && c->result.tensor >= 0) {
@@ -102,8 +100,8 @@ static int check_single(const roles *r, const gi_view *v, int dtype, const char 
     if (v->tensor < 0) return GI_OK;
     int status = gi_check_view(r->b, v, what, r->err);
     if (status == GI_OK) status = gi_check_dtype(r->b, v, dtype, what, r->err);
-    if (status == GI_OK && gi_view_count(v) != 1) status = gi_fail(r->err, GI_ERR_SHAPE, "%s: expected one element",
-                                                                   what);
+    if (status == GI_OK && gi_view_count(v) != 1)
+        status = gi_fail(r->err, GI_ERR_SHAPE, "%s: expected one element", what);
     return status;
 }
 
@@ -133,8 +131,8 @@ static int check_all_taken(const roles *r) {
 static int is_open_ended(const gi_loop *l) { return l->condition_out >= 0 || l->trip_count.tensor >= 0; }
 
 static int check_header(const gi_program *body, const gi_loop *l, gi_error *err) {
-    if (!body || body->n_carries) return gi_fail(err, GI_ERR_ARGUMENT,
-                                                 "a loop needs a body without carries of its own");
+    if (!body || body->n_carries)
+        return gi_fail(err, GI_ERR_ARGUMENT, "a loop needs a body without carries of its own");
     if (l->trips < 0 || l->n_captures < 0 || l->n_carries < 0 || l->n_scan_inputs < 0 || l->n_scan_outputs < 0)
         return gi_fail(err, GI_ERR_ARGUMENT, "a loop has a negative count");
     if (l->n_captures > MOST_PORTS || l->n_carries > MOST_PORTS || l->n_scan_inputs > MOST_PORTS ||
@@ -160,8 +158,7 @@ static int check_loop(const roles *r, const gi_loop *l) {
     return status < 0 ? status : check_all_taken(r);
 }
 
-/* ---- building ------------------------------------------------------------------------------------------------------
- * */
+/* ---- building ---------------------------------------------------------------------------------------------------- */
 
 /* Scratch of at least `bytes`; a multiple of a cache line keeps what follows aligned. */
 static gi_operand take_bytes(gi_builder *b, int64_t bytes, int *status, gi_error *err) {

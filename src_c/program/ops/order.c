@@ -16,8 +16,7 @@ static int run_lines(const order_op *op, const gi_frame *frame, gi_run_fn *fn, g
     return gi_walk_rows(&op->lines, frame, op->operand, op, fn, err);
 }
 
-/* ---- arg and top k -------------------------------------------------------------------------------------------------
- * */
+/* ---- arg and top k ----------------------------------------------------------------------------------------------- */
 
 /* Element a of a line comes before element b: larger (or smaller, if `least`) first, equal ones by position. */
 static int comes_before(const order_op *op, const char *line, int64_t step, int64_t a, int64_t b) {
@@ -94,8 +93,7 @@ static int run_top(const gi_op *self, const gi_frame *frame, gi_error *err) {
     return run_lines((const order_op *)self, frame, top_run, err);
 }
 
-/* ---- cumulative sum ------------------------------------------------------------------------------------------------
- * */
+/* ---- cumulative sum ---------------------------------------------------------------------------------------------- */
 
 static void sum_floats(const order_op *op, char *dst, const char *src) {
     float sum = 0;
@@ -131,8 +129,7 @@ static int run_sum(const gi_op *self, const gi_frame *frame, gi_error *err) {
     return run_lines((const order_op *)self, frame, sum_run, err);
 }
 
-/* ---- reversal ------------------------------------------------------------------------------------------------------
- * */
+/* ---- reversal ---------------------------------------------------------------------------------------------------- */
 
 static int check_length(const gi_run *run) {
     const order_op *op = run->op;
@@ -165,8 +162,7 @@ static int run_reverse(const gi_op *self, const gi_frame *frame, gi_error *err) 
     return status < 0 ? status : run_lines(op, frame, reverse_run, err);
 }
 
-/* ---- building ------------------------------------------------------------------------------------------------------
- * */
+/* ---- building ---------------------------------------------------------------------------------------------------- */
 
 /* views[i] is used as operand i; its line runs along its last axis. lead [views]: where lines start. */
 static order_op *append(gi_builder *b, gi_op_run *run, const char *name, int n, const gi_view *const *views,
@@ -246,8 +242,8 @@ int gi_build_reverse(gi_builder *b, const gi_view *out, const gi_view *in, const
     if (status == GI_OK) status = gi_check_same_shape(out, in, "reverse", err);
     if (status < 0) return status;
     const int lens_dtype = gi_view_dtype(b, lens);
-    if (in->rank < 2 || lens->rank != 1 || lens->shape[0] != in->shape[1] || (lens_dtype != GI_I32 &&
-                                                                              lens_dtype != GI_I64))
+    if (in->rank < 2 || lens->rank != 1 || lens->shape[0] != in->shape[1] ||
+        (lens_dtype != GI_I32 && lens_dtype != GI_I64))
         return gi_fail(err, GI_ERR_SHAPE, "reverse: expected one integer length for each element of axis 1");
     if (!gi_view_count(out)) return GI_OK;
     const gi_view lead[] = {gi_view_axes(out, 1, 1), gi_view_axes(in, 1, 1), *lens};
@@ -256,7 +252,7 @@ int gi_build_reverse(gi_builder *b, const gi_view *out, const gi_view *in, const
     const gi_view to = gi_view_axes(out, 2, out->rank - 2), from = gi_view_axes(in, 2, in->rank - 2);
     op->lens_dtype = lens_dtype, op->n = in->shape[0];
     op->step[0] = out->stride[0] * op->operand[0].size, op->step[1] = in->stride[0] * op->operand[1].size;
-    gi_walk_plan(&op->element, 2, (const gi_view *[]){&to, &from}, (int32_t[]){op->operand[0].size,
-                                                                               op->operand[1].size});
+    const int32_t sizes[] = {op->operand[0].size, op->operand[1].size};
+    gi_walk_plan(&op->element, 2, (const gi_view *[]){&to, &from}, sizes);
     return GI_OK;
 }
