@@ -6,7 +6,9 @@
 >>> probability = stream(frame)
 """
 
+from gateinfer import layers
 from gateinfer._core import best_isa, isa_names
+from gateinfer.compose import Sequential, from_weights, load_arrays
 from gateinfer.errors import (
     GateInferError,
     ModelError,
@@ -32,6 +34,7 @@ __all__ = [
     "PoolFull",
     "Port",
     "Report",
+    "Sequential",
     "ShapeError",
     "State",
     "StateMismatch",
@@ -40,7 +43,10 @@ __all__ = [
     "UnsupportedOp",
     "ValidationError",
     "best_isa",
+    "from_weights",
     "isa_names",
+    "layers",
     "load",
+    "load_arrays",
     "validate",
 ]

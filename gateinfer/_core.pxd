@@ -63,6 +63,33 @@ cdef extern from "gateinfer.h" nogil:
         gi_view hn
         gi_view cn
 
+    ctypedef struct gi_loop_link:
+        gi_view parent
+        int32_t tensor
+
+    ctypedef struct gi_loop_carry:
+        gi_view initial
+        gi_view result
+        # `in` in C; Cython reserves the word
+        int32_t enters "in"
+        int32_t out
+
+    ctypedef struct gi_loop:
+        int64_t trips
+        gi_view trip_count
+        gi_view condition
+        int32_t iteration
+        int32_t condition_in
+        int32_t condition_out
+        int32_t n_captures
+        int32_t n_carries
+        int32_t n_scan_inputs
+        int32_t n_scan_outputs
+        const gi_loop_link *captures
+        const gi_loop_carry *carries
+        const gi_loop_link *scan_inputs
+        const gi_loop_link *scan_outputs
+
     const gi_kernels *gi_kernels_get(const char *name, gi_error *err)
     const char *gi_kernels_name(const gi_kernels *kernels)
     const char *gi_kernels_list(int index)
@@ -88,6 +115,19 @@ cdef extern from "gateinfer.h" nogil:
     int gi_build_where(gi_builder *b, const gi_view *out, const gi_view *cond, const gi_view *lhs, const gi_view *rhs,
                        gi_error *err)
     int gi_build_gather(gi_builder *b, const gi_view *out, const gi_view *src, const gi_view *index, int axis, gi_error *err)
+    int gi_build_gather_nd(gi_builder *b, const gi_view *out, const gi_view *src, const gi_view *index, int batch,
+                           gi_error *err)
+    int gi_build_gather_elements(gi_builder *b, const gi_view *out, const gi_view *src, const gi_view *index, int axis,
+                                 gi_error *err)
+    int gi_build_scatter_nd(gi_builder *b, const gi_view *out, const gi_view *index, const gi_view *updates,
+                            int reduction, gi_error *err)
+    int gi_build_scatter_elements(gi_builder *b, const gi_view *out, const gi_view *index, const gi_view *updates,
+                                  int axis, int reduction, gi_error *err)
+    int gi_build_arg(gi_builder *b, const gi_view *out, const gi_view *src, int least, int last, gi_error *err)
+    int gi_build_top(gi_builder *b, const gi_view *values, const gi_view *indices, const gi_view *src, int least,
+                     gi_error *err)
+    int gi_build_cumsum(gi_builder *b, const gi_view *out, const gi_view *src, int exclusive, gi_error *err)
+    int gi_build_reverse(gi_builder *b, const gi_view *out, const gi_view *src, const gi_view *lens, gi_error *err)
     int gi_build_reduce(gi_builder *b, int fn, const gi_view *out, const gi_view *src, gi_error *err)
     int gi_build_softmax(gi_builder *b, int logarithm, const gi_view *out, const gi_view *src, gi_error *err)
     int gi_build_layer_norm(gi_builder *b, const gi_view *out, const gi_view *src, const gi_view *scale, const gi_view *bias,
@@ -101,6 +141,7 @@ cdef extern from "gateinfer.h" nogil:
     int gi_build_cell_pack(gi_builder *b, const gi_cell *cell, int packed, const gi_view *W, const gi_view *R,
                            const gi_view *B, const gi_view *P, gi_error *err)
     int gi_build_recurrent(gi_builder *b, const gi_recurrent *layer, gi_error *err)
+    int gi_build_loop(gi_builder *b, const gi_program *body, const gi_loop *loop, gi_error *err)
     gi_program *gi_builder_finish(gi_builder *b, gi_error *err)
 
     void gi_program_free(gi_program *p)

@@ -6,6 +6,7 @@ from collections import namedtuple
 import numpy as np
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uintptr_t
 
 from gateinfer.errors import GateInferError, ModelError, ShapeError
@@ -89,6 +90,39 @@ cdef int read_window(gi_window *w, object window) except -1:
         w.dilation[i] = dilation[i]
         w.pad_begin[i] = pad_begin[i]
     return 0
+
+
+cdef gi_loop_link *read_links(object links) except NULL:
+    """[(view, tensor), ...] as an array to be freed."""
+    cdef gi_loop_link *found = <gi_loop_link *>PyMem_Malloc((len(links) + 1) * sizeof(gi_loop_link))
+    cdef Py_ssize_t i
+    if found is NULL:
+        raise MemoryError
+    try:
+        for i, (view, tensor) in enumerate(links):
+            read_view(&found[i].parent, view)
+            found[i].tensor = tensor
+    except BaseException:
+        PyMem_Free(found)
+        raise
+    return found
+
+
+cdef gi_loop_carry *read_carries(object carries) except NULL:
+    """[(initial, in, out, result), ...] as an array to be freed."""
+    cdef gi_loop_carry *found = <gi_loop_carry *>PyMem_Malloc((len(carries) + 1) * sizeof(gi_loop_carry))
+    cdef Py_ssize_t i
+    if found is NULL:
+        raise MemoryError
+    try:
+        for i, (initial, enters, out, result) in enumerate(carries):
+            read_view(&found[i].initial, initial), read_view(&found[i].result, result)
+            found[i].enters = enters
+            found[i].out = out
+    except BaseException:
+        PyMem_Free(found)
+        raise
+    return found
 
 
 cdef const gi_kernels *kernels_named(str name) except NULL:
@@ -246,6 +280,46 @@ cdef class Builder:
         read_view(&o, out), read_view(&s, src), read_view(&i, index)
         checked(gi_build_gather(self.builder, &o, &s, &i, axis, &self.err), &self.err)
 
+    def gather_nd(self, out, src, index, int batch):
+        cdef gi_view o, s, i
+        read_view(&o, out), read_view(&s, src), read_view(&i, index)
+        checked(gi_build_gather_nd(self.builder, &o, &s, &i, batch, &self.err), &self.err)
+
+    def gather_elements(self, out, src, index, int axis):
+        cdef gi_view o, s, i
+        read_view(&o, out), read_view(&s, src), read_view(&i, index)
+        checked(gi_build_gather_elements(self.builder, &o, &s, &i, axis, &self.err), &self.err)
+
+    def scatter_nd(self, out, index, updates, int reduction):
+        cdef gi_view o, i, u
+        read_view(&o, out), read_view(&i, index), read_view(&u, updates)
+        checked(gi_build_scatter_nd(self.builder, &o, &i, &u, reduction, &self.err), &self.err)
+
+    def scatter_elements(self, out, index, updates, int axis, int reduction):
+        cdef gi_view o, i, u
+        read_view(&o, out), read_view(&i, index), read_view(&u, updates)
+        checked(gi_build_scatter_elements(self.builder, &o, &i, &u, axis, reduction, &self.err), &self.err)
+
+    def arg(self, out, src, bint least, bint last):
+        cdef gi_view o, s
+        read_view(&o, out), read_view(&s, src)
+        checked(gi_build_arg(self.builder, &o, &s, least, last, &self.err), &self.err)
+
+    def top(self, values, indices, src, bint least):
+        cdef gi_view v, i, s
+        read_view(&v, values), read_view(&i, indices), read_view(&s, src)
+        checked(gi_build_top(self.builder, &v, &i, &s, least, &self.err), &self.err)
+
+    def cumsum(self, out, src, bint exclusive):
+        cdef gi_view o, s
+        read_view(&o, out), read_view(&s, src)
+        checked(gi_build_cumsum(self.builder, &o, &s, exclusive, &self.err), &self.err)
+
+    def reverse(self, out, src, lens):
+        cdef gi_view o, s, l
+        read_view(&o, out), read_view(&s, src), read_view(&l, lens)
+        checked(gi_build_reverse(self.builder, &o, &s, &l, &self.err), &self.err)
+
     def reduce(self, int fn, out, src):
         cdef gi_view o, s
         read_view(&o, out), read_view(&s, src)
@@ -298,6 +372,30 @@ cdef class Builder:
         read_view(&layer.x, x), read_view(&layer.lens, lens), read_view(&layer.h0, h0), read_view(&layer.c0, c0)
         read_view(&layer.y, y), read_view(&layer.hn, hn), read_view(&layer.cn, cn)
         checked(gi_build_recurrent(self.builder, &layer, &self.err), &self.err)
+
+    def loop(self, Program body not None, int64_t trips, trip_count, condition, signals, captures, carries, scan_inputs,
+             scan_outputs):
+        cdef gi_loop l
+        cdef gi_loop_link *links[3]
+        cdef gi_loop_carry *states = NULL
+        cdef int i
+        links[:] = [NULL, NULL, NULL]
+        l.trips = trips
+        read_view(&l.trip_count, trip_count), read_view(&l.condition, condition)
+        l.iteration, l.condition_in, l.condition_out = signals
+        l.n_captures, l.n_carries = len(captures), len(carries)
+        l.n_scan_inputs, l.n_scan_outputs = len(scan_inputs), len(scan_outputs)
+        try:
+            for i, given in enumerate((captures, scan_inputs, scan_outputs)):
+                links[i] = read_links(given)
+            states = read_carries(carries)
+            l.captures, l.scan_inputs, l.scan_outputs, l.carries = links[0], links[1], links[2], states
+            checked(gi_build_loop(self.builder, body.program, &l, &self.err), &self.err)
+        finally:
+            for i in range(3):
+                PyMem_Free(links[i])
+            PyMem_Free(states)
+        self.constants.append(body)
 
     def finish(self):
         cdef Program p = Program.__new__(Program)

@@ -133,7 +133,7 @@ def _clock_cost() -> float:
 
 def engine_call(model: Model, frames: Sequence[Frame], constants: Frame) -> Call:
     """The engine on bound buffers (models with state), or one `run` per frame. Frames repeat from the start."""
-    if not model.states:
+    if not model.file_states:
         feeds = [dict(frame) | dict(constants) for frame in frames]
         return lambda index: model.run(None, feeds[index % len(feeds)])
     stream = model.stream(constants=constants)
@@ -153,7 +153,7 @@ class OnnxruntimeRun:
 
     def __init__(self, model: Model, frames: Sequence[Frame], constants: Frame) -> None:
         self._session = onnxruntime_session(model)
-        self._pairs = model.states
+        self._pairs = model.file_states
         self._names = [port.name for port in model.outputs]
         self._frames = frames
         self._feeds = dict(constants) | initial_states(model, frames[0], constants)
@@ -180,7 +180,7 @@ class OnnxruntimeBound:
         results = self._session.run(names, fixed | state)
         self.outputs = {name: np.array(value) for name, value in zip(names, results, strict=True)}
         halves = [state, {name: np.array(value) for name, value in state.items()}]
-        pairs = {s.output: s.input for s in model.states}
+        pairs = {s.output: s.input for s in model.file_states}
         self._bindings = [
             self._bind(fixed | halves[k], self.outputs | {out: halves[1 - k][pair] for out, pair in pairs.items()})
             for k in (0, 1)
@@ -203,11 +203,11 @@ class OnnxruntimeBound:
 
 def initial_states(model: Model, frame: Frame, constants: Frame) -> dict[str, np.ndarray]:
     """What the states of a new stream hold once `frame` has fixed their shapes."""
-    if not model.states:
+    if not model.file_states:
         return {}
     stream = model.stream(constants=constants)
     stream(**frame)
-    return {state.input: stream.state.initial_of(state.input) for state in model.states}
+    return {state.input: stream.state.initial_of(state.input) for state in model.file_states}
 
 
 ENGINE, RUN, BOUND = "gateinfer", "onnxruntime run", "onnxruntime io_binding"

@@ -12,7 +12,15 @@ class ModelError(GateInferError, ValueError):
 
 
 class UnsupportedOp(ModelError):
-    """A valid model that uses nodes or attributes the engine does not implement. The text lists every one."""
+    """A valid model that uses nodes or attributes the engine does not implement. The text lists every one.
+
+    Attributes
+    ----------
+    nodes : tuple of str
+        First outputs of the refused nodes, where the error lists nodes of a graph.
+    """
+
+    nodes: tuple[str, ...] = ()
 
 
 class ShapeError(GateInferError, ValueError):

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gateinfer import _core
-from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
+from gateinfer import _core, islands
+from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, UnsupportedOp
 from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer
+from gateinfer.graph.bind import bind_shapes, resolve
 from gateinfer.graph.fold import fold_constants, unsupported
 from gateinfer.graph.ir import Graph, Port
+from gateinfer.graph.lift import Lift
 from gateinfer.graph.states import State, detect_states
 from gateinfer.graph.values import deciding_inputs
 from gateinfer.graph.weights import check_weights, constant_elements
-from gateinfer.loaders.onnx import load_onnx
+from gateinfer.lifts import Lifts
+from gateinfer.loaders import load_graph
+from gateinfer.loaders.saved import dump_graph
 from gateinfer.lower import NATIVE_OPS
 from gateinfer.plan import Plan, PlanCache
 
@@ -45,21 +50,26 @@ def load(
     threads: int = 1,
     fallback: str | None = "onnxruntime",
     allow_nonfinite: bool = False,
+    **weights: Any,
 ) -> Model:
     """Load a trained model.
 
     Parameters
     ----------
     source : path or bytes
-        An ONNX file, or its contents.
+        A file or its contents: ONNX, what `Model.save` wrote, or the weights of one recurrent module as .npz,
+        .safetensors or .pt.
     isa : str
         Kernel table: "auto", "scalar", "avx2" or "avx512". The environment variable GATEINFER_ISA lowers "auto".
     threads : int
         Threads per step. This version runs on one.
     fallback : "onnxruntime" or None
-        Who may run nodes without a native op. This version runs no islands, so such nodes are refused either way.
+        Who runs nodes without a native op, if it is installed: each gap between native nodes goes there as one maximal
+        sub-graph. Recurrent nodes never do. None: such nodes are refused.
     allow_nonfinite : bool
         Accept NaN and infinity in weights.
+    **weights
+        For weight files what `from_weights` takes: kind, layout, prefix, batch_first, activation, ...
 
     Raises
     ------
@@ -78,8 +88,9 @@ def load(
         raise GateInferError(f"allow_nonfinite: expected True or False, got {type(allow_nonfinite).__name__}")
     if isinstance(source, (bytearray, memoryview)):
         source = bytes(source)
-    graph = load_onnx(source, allow_nonfinite=bool(allow_nonfinite))
-    return Model(graph, isa=isa, source=source, allow_nonfinite=allow_nonfinite)
+    allow = bool(allow_nonfinite)
+    graph = load_graph(source, allow_nonfinite=allow, **weights)
+    return Model(graph, isa=isa, source=None if weights else source, fallback=fallback, allow_nonfinite=allow)
 
 
 class Model:
@@ -90,33 +101,73 @@ class Model:
     inputs, outputs : tuple of Port
         Ports with name, shape (int, symbol or None per axis) and dtype. State ports are among them.
     states : tuple of State
-        Inputs that `stream` keeps, each with the output that replaces it.
+        Inputs that `stream` keeps, each with the output that replaces it. A whole-sequence model has lifted ones.
     isa : str
         Kernel table in use.
     """
 
     def __init__(
-        self, graph: Graph, *, isa: str = "auto", source: Source | None = None, allow_nonfinite: bool = False
+        self,
+        graph: Graph,
+        *,
+        isa: str = "auto",
+        source: Source | None = None,
+        fallback: str | None = None,
+        allow_nonfinite: bool = False,
     ) -> None:
         self.isa = _core.best_isa() if isa == "auto" else isa
         self.source = source
         self._allow_nonfinite = allow_nonfinite
         self.graph = fold_constants(graph)
+        self.fallback = fallback
         refused = unsupported(self.graph, NATIVE_OPS)
-        if refused:
+        if refused and not (fallback and islands.available()):
             raise UnsupportedOp(_refusal(refused))
         check_weights(self.graph)
         self.inputs: tuple[Port, ...] = tuple(self.graph.inputs)
         self.outputs: tuple[Port, ...] = tuple(self.graph.outputs)
-        self.plans = PlanCache(self.graph, self.isa, constant_elements(graph))
+        native_only = not (fallback and islands.available())
+        self.plans = PlanCache(self.graph, self.isa, constant_elements(graph), fallback=not native_only)
         self._ports = {port.name: port for port in self.inputs}
         self._deciding = deciding_inputs(self.graph)
+        self.lifts = Lifts(self.graph, self.is_deciding, self.plans.specialize)
         self._plan_if_static()
 
     @cached_property
     def states(self) -> tuple[State, ...]:
-        """State pairs; StateMismatch when they are ambiguous (then `stream` needs `states=`)."""
-        return detect_states(self.graph)
+        """State pairs of the file, then those that `stream` lifts out of recurrent nodes (`State.lifted`).
+
+        Which are lifted may depend on constants and is then only known to the stream (`Stream.states`).
+
+        Raises
+        ------
+        StateMismatch
+            Pairs are ambiguous; `stream` needs `states=` then.
+        """
+        try:
+            lift = self.lifts.guess(self.file_states, {}, {})
+        except StateMismatch:
+            return self.file_states
+        return self.file_states + (lift.states if lift else ())
+
+    @cached_property
+    def file_states(self) -> tuple[State, ...]:
+        """State pairs among the file's own inputs and outputs; StateMismatch when they are ambiguous."""
+        return () if self.graph.unstreamable else detect_states(self.graph) or self._recognised_states()
+
+    def _recognised_states(self) -> tuple[State, ...]:
+        """Those that only show once hand-written cells are recognised, which takes shapes: open extents count as 1."""
+        if self._deciding - self.graph.defaults.keys() or any(port.shape is None for port in self.inputs):
+            return ()
+        fed = [port for port in self.inputs if port.name not in self.graph.defaults]
+        shapes = {port.name: tuple(d if isinstance(d, int) else 1 for d in port.shape or ()) for port in fed}
+        try:
+            graph = self.plans.specialize(self.graph, shapes, self.graph.defaults)
+        except GateInferError:
+            return ()
+        if not any(node.origin for node in graph.nodes):
+            return ()
+        return tuple(replace(state, shape=self.port(state.input).shape) for state in detect_states(graph))
 
     def _plan_if_static(self) -> None:
         """Compiles at once when every shape is known, so that errors surface at load."""
@@ -140,12 +191,28 @@ class Model:
         shapes: Mapping[str, tuple[int, ...]],
         values: Mapping[str, np.ndarray],
         states: Sequence[tuple[str, str]] = (),
+        lift: Lift | None = None,
     ) -> Plan:
         """The program for these input shapes and constant inputs (engine use)."""
-        return self.plans.get(shapes, self._unfed_defaults(shapes.keys() | values.keys()) | dict(values), states)
+        unfed = self._unfed_defaults(shapes.keys() | values.keys())
+        return self.plans.get(shapes, unfed | dict(values), states, lift)
 
     def _unfed_defaults(self, fed: Set[str]) -> dict[str, np.ndarray]:
         return {name: value for name, value in self.graph.defaults.items() if name not in fed}
+
+    def open_defaults(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Defaults of unfed inputs with named extents, such as zero states of any batch, stretched to what is fed."""
+        open_ports = [p for p in self.inputs if p.name in self.graph.defaults and not p.type.is_static]
+        unfed = [port for port in open_ports if port.name not in feeds and port.name not in self._deciding]
+        if not unfed:
+            return {}
+        dims = bind_shapes(self.graph, {name: array.shape for name, array in feeds.items()})
+        shapes = {port.name: resolve(port, dims) for port in unfed}
+        return {
+            name: np.ascontiguousarray(np.broadcast_to(self.graph.defaults[name], shape))
+            for name, shape in shapes.items()
+            if shape is not None
+        }
 
     # ---- one call ----------------------------------------------------------------------------------------------------
 
@@ -167,6 +234,7 @@ class Model:
         """
         wanted = self._wanted(output_names)
         feeds = self.feeds(input_feed)
+        feeds |= self.open_defaults(feeds)
         shapes = {n: a.shape for n, a in feeds.items() if n not in self._deciding}
         values = {n: a for n, a in feeds.items() if n in self._deciding}
         plan = self.plan(shapes, values)
@@ -210,14 +278,27 @@ class Model:
         return results
 
     def __call__(self, /, *args: Any, **feeds: Any) -> np.ndarray | dict[str, np.ndarray]:
-        """Run with inputs in the order of `inputs`, or by name: the array, or a dict when several come out."""
+        """Run with inputs in the order of `inputs`, or by name: the array, or a dict when several come out.
+
+        A state that is left to its default is not returned either.
+        """
         if len(args) > len(self.inputs):
             raise ShapeError(f"the model has {len(self.inputs)} inputs, got {len(args)}")
         named = {port.name: value for port, value in zip(self.inputs, args, strict=False)}
-        results = self.run(None, named | feeds)
-        if len(results) == 1:
-            return results[0]
-        return {port.name: value for port, value in zip(self.outputs, results, strict=True)}
+        left_out = self._untouched_states(named.keys() | feeds.keys())
+        names = [port.name for port in self.outputs if port.name not in left_out]
+        results = self.run(names, named | feeds)
+        return results[0] if len(results) == 1 else dict(zip(names, results, strict=True))
+
+    def _untouched_states(self, fed: Set[str]) -> set[str]:
+        """State outputs whose inputs keep their default."""
+        if fed >= self.graph.defaults.keys():
+            return set()
+        try:
+            states = detect_states(self.graph)
+        except StateMismatch:
+            return set()
+        return {s.output for s in states if s.input in self.graph.defaults and s.input not in fed}
 
     # ---- many calls --------------------------------------------------------------------------------------------------
 
@@ -231,6 +312,10 @@ class Model:
         **more_constants: Any,
     ) -> Stream:
         """Memory for one run over frames, with state kept between calls.
+
+        In a whole-sequence model, whose recurrent nodes start from nothing or from constants, their states are lifted:
+        frames or chunks along the sequence axis, fed one after another, equal one `run` bit for bit. Outputs of the
+        last step alone are those of the last step of each chunk.
 
         Parameters
         ----------
@@ -246,20 +331,28 @@ class Model:
         Raises
         ------
         StateMismatch
-            State cannot be paired, or the model keeps no state that could be carried.
+            State cannot be paired, or the model mixes over time outside its recurrent nodes, or runs backward.
         """
         from gateinfer.stream import Stream
 
         given = as_mapping(constants, "constants=") | more_constants
-        pairs = detect_states(self.graph, None if states is None else as_mapping(states, "states="))
-        return Stream(self, pairs, given, as_mapping(shapes, "shapes="), as_mapping(initial, "initial="))
+        found = self.file_states if states is None else detect_states(self.graph, as_mapping(states, "states="))
+        return Stream(self, found, given, as_mapping(shapes, "shapes="), as_mapping(initial, "initial="))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles as the file it came from: by path, or by content when it came as bytes."""
-        if self.source is None:
-            raise GateInferError("a model that came from no file cannot be pickled")
-        source = self.source if isinstance(self.source, bytes) else os.path.abspath(self.source)
-        return _reloaded, (source, self.isa, self._allow_nonfinite)
+        """Pickles as the file it came from: by path, or by content when it came as bytes or from arrays."""
+        source = dump_graph(self.graph) if self.source is None else self.source
+        source = source if isinstance(source, bytes) else os.path.abspath(source)
+        return _reloaded, (source, self.isa, self.fallback, self._allow_nonfinite)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to an .npz file that `load` reads back to bit-equal results.
+
+        Parameters
+        ----------
+        path : of the file, which is replaced. It holds plain arrays and a description; nothing in it is pickled.
+        """
+        Path(path).write_bytes(dump_graph(self.graph))
 
     # ---- looking at it -----------------------------------------------------------------------------------------------
 
@@ -282,14 +375,14 @@ class Model:
         return f"<gateinfer.Model ({ins}) -> ({outs}), {len(self.graph.nodes)} nodes, {self.isa}>"
 
 
-def _reloaded(source: Source, isa: str, allow_nonfinite: bool) -> Model:
+def _reloaded(source: Source, isa: str, fallback: str | None, allow_nonfinite: bool) -> Model:
     """The pickled model on this machine: its own instruction set if it runs here, else the best one that does."""
     try:
-        return load(source, isa=isa, allow_nonfinite=allow_nonfinite)
+        return load(source, isa=isa, fallback=fallback, allow_nonfinite=allow_nonfinite)
     except ModelError:
         raise
     except GateInferError:
-        return load(source, allow_nonfinite=allow_nonfinite)
+        return load(source, fallback=fallback, allow_nonfinite=allow_nonfinite)
 
 
 _ONNX_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bool": "bool"}
@@ -304,5 +397,5 @@ def _refusal(refused: Sequence[str]) -> str:
     listed = "\n  ".join(refused)
     return (
         f"{len(refused)} node(s) cannot run natively:\n  {listed}\n"
-        "Export the model without them (simplify it or use a lower opset), or run it with onnxruntime."
+        "Install onnxruntime and load with fallback='onnxruntime' to run them there, or export the model without them."
     )

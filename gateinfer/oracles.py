@@ -12,6 +12,8 @@ import numpy as np
 from gateinfer.errors import GateInferError, ShapeError, StateMismatch
 from gateinfer.feeds import as_feed
 from gateinfer.graph.fold import specialize
+from gateinfer.loaders import is_onnx
+from gateinfer.loaders.onnx_writer import to_onnx
 
 if TYPE_CHECKING:
     from gateinfer.model import Model
@@ -22,12 +24,12 @@ Oracle = Callable[[Mapping[str, np.ndarray]], Results]
 
 
 def onnxruntime_oracle(model: Model) -> Oracle:
-    """onnxruntime on the model's own file, one thread.
+    """onnxruntime on the model's own file, one thread; on the graph written as ONNX when it came from no such file.
 
     Raises
     ------
     GateInferError
-        The package is missing, the model did not come from ONNX, or onnxruntime refuses it.
+        A package is missing, or onnxruntime refuses the model.
     """
     session = onnxruntime_session(model)
     names = [port.name for port in model.outputs]
@@ -47,22 +49,30 @@ def onnxruntime_session(model: Model) -> Any:
         import onnxruntime as ort
     except ImportError:
         raise GateInferError("onnxruntime is not installed: pip install gateinfer[validate]") from None
-    if model.source is None:
-        raise GateInferError("the model was not loaded from an ONNX file")
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    source = model.source if isinstance(model.source, bytes) else os.fspath(model.source)
+    source = _onnx_source(model)
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own family of exceptions, some of them bare RuntimeError
         raise GateInferError(f"onnxruntime refuses the model: {str(error).splitlines()[0]}") from None
 
 
+def _onnx_source(model: Model) -> str | bytes:
+    """The path or content of the model's ONNX file, or one made of its graph."""
+    if model.source is None or not is_onnx(model.source):
+        try:
+            return bytes(to_onnx(model.graph).SerializeToString())
+        except ImportError:
+            raise GateInferError("the model came from no ONNX file: writing one needs the onnx package") from None
+    return model.source if isinstance(model.source, bytes) else os.fspath(model.source)
+
+
 def reference_oracle(model: Model) -> Oracle:
     """The float64 reference on the specialised graph; needs the onnx package for operators that are not recurrent."""
-    from gateinfer.reference import compile_graph
+    from gateinfer.reference_graph import compile_graph
 
     @lru_cache(maxsize=16)
     def compiled(key: tuple[tuple[str, tuple[int, ...]], ...], decided: tuple[tuple[str, bytes, str], ...]) -> Any:
@@ -88,7 +98,7 @@ class EngineRun:
     def __init__(self, model: Model, constants: Mapping[str, np.ndarray]) -> None:
         self._model = model
         self._constants = dict(constants)
-        self.pairs = model.states
+        self.pairs = model.file_states
         self._stream = model.stream(constants=self._constants) if self.pairs else None
         self.initial_states: Results = {}
 
@@ -119,7 +129,8 @@ def as_frames(model: Model, frames: Any, constants: Mapping[str, Any]) -> list[d
         states = {state.input for state in model.states}
     except StateMismatch:
         states = set()
-    names = [p.name for p in model.inputs if p.name not in states and p.name not in constants]
+    held = states | constants.keys() | model.graph.defaults.keys()
+    names = [p.name for p in model.inputs if p.name not in held]
     try:
         given = list(frames)
     except Exception as error:  # a caller's object may raise anything
@@ -130,5 +141,7 @@ def as_frames(model: Model, frames: Any, constants: Mapping[str, Any]) -> list[d
             if len(names) != 1:
                 raise ShapeError(f"frames are dicts with {', '.join(names)}, or pass constants for all but one of them")
             frame = {names[0]: frame}
-        listed.append({name: as_feed(model.port(name), value, "frame") for name, value in frame.items()})
+        feeds = {name: as_feed(model.port(name), value, "frame") for name, value in frame.items()}
+        # States of a model that cannot be streamed stay inputs, which oracles want fed.
+        listed.append(model.open_defaults(feeds) | feeds if model.graph.unstreamable else feeds)
     return listed

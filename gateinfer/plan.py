@@ -10,11 +10,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gateinfer import islands
 from gateinfer._core import Runner
-from gateinfer.errors import ModelError
+from gateinfer.errors import ModelError, UnsupportedOp
 from gateinfer.graph.fold import specialize
-from gateinfer.graph.ir import Graph
+from gateinfer.graph.ir import Graph, Node, TensorType
+from gateinfer.graph.lift import Lift, lift_states
+from gateinfer.graph.recognise import WeightStore, recognise
 from gateinfer.lower import Lowered, lower
+from gateinfer.stages import Staged, StagedRunner, lower_in_stages
+
+_Key = tuple[Hashable, Hashable, Hashable]
+"""(shapes, constants, carried pairs)."""
 
 MAX_PLANS = 32
 """Programs kept per model; the one used longest ago goes first."""
@@ -35,28 +42,30 @@ class Plan:
     """A specialised graph and its program."""
 
     graph: Graph
-    lowered: Lowered
-    idle: deque[Runner] = field(default_factory=lambda: deque(maxlen=MAX_IDLE_RUNNERS))
+    lowered: Lowered | Staged
+    idle: deque[Runner | StagedRunner] = field(default_factory=lambda: deque(maxlen=MAX_IDLE_RUNNERS))
 
-    def runner(self) -> Runner:
+    def runner(self) -> Runner | StagedRunner:
         """An idle runner, or a new one."""
         try:
             return self.idle.pop()
         except IndexError:
-            return Runner(self.lowered.program)
+            return self.lowered.new_runner()
 
 
 class PlanCache:
     """Plans of one graph on one instruction set. Safe to use from several threads.
 
-    `file_elements`: of the weights before folding, which bounds what the plans may need.
+    `file_elements`: of the weights before folding, a bound of what plans may need. `fallback`: islands may be used.
     """
 
-    def __init__(self, graph: Graph, isa: str, file_elements: int) -> None:
+    def __init__(self, graph: Graph, isa: str, file_elements: int, *, fallback: bool = False) -> None:
         self.graph = graph
         self.isa = isa
+        self.fallback = fallback
         self.weights: dict[Hashable, object] = {}
-        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self.cells = WeightStore()
+        self._plans: OrderedDict[tuple[_Key, Hashable], Plan] = OrderedDict()
         self._lock = threading.Lock()
         self._file_elements = file_elements
         self._process = os.getpid()
@@ -66,21 +75,24 @@ class PlanCache:
         shapes: Mapping[str, tuple[int, ...]],
         values: Mapping[str, np.ndarray],
         states: Sequence[tuple[str, str]] = (),
+        lift: Lift | None = None,
     ) -> Plan:
         """The plan for inputs of these shapes and constant inputs of these values; `states` are carried after a step.
+
+        `lift` adds state ports to the graph, which are carried as well.
 
         Raises
         ------
         ShapeError, UnsupportedOp, ModelError
             The graph cannot be specialised or lowered for these shapes.
         """
-        key = _key(shapes, values, states)
+        key = _key(shapes, values, states), lift and (lift.axes, lift.ends, lift.loops)
         plan = self._plans.get(key)
         if plan is not None:
             return plan
         with self._own_lock():
             if key not in self._plans:
-                self._plans[key] = self._make(shapes, values, states)
+                self._plans[key] = self._make(shapes, values, states, lift)
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
             return self._plans[key]
@@ -96,14 +108,53 @@ class PlanCache:
         shapes: Mapping[str, tuple[int, ...]],
         values: Mapping[str, np.ndarray],
         states: Sequence[tuple[str, str]],
+        lift: Lift | None,
     ) -> Plan:
-        graph = specialize(self.graph, shapes, values)
-        lowered = lower(graph, self.isa, self.weights, states)
+        if lift is None:
+            graph = self.specialize(self.graph, shapes, values)
+        else:
+            graph = self.specialize(lift.prepared(self.graph), {**shapes, **lift.loop_shapes}, values)
+            graph = lift_states(graph, lift)
+            states = (*states, *lift.pairs)
+        lowered = self._lower(graph, states)
         _check_size(graph, lowered, self._file_elements)
         return Plan(graph, lowered)
 
+    def specialize(
+        self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray]
+    ) -> Graph:
+        """`graph`, which is the model's but for free extents of inputs, as programs of the model are made from it."""
+        if graph is self.graph:
+            wanted = _key(shapes, values, ())[:2]
+            for (made_for, lift), plan in list(self._plans.items()):
+                if lift is None and made_for[:2] == wanted:
+                    return plan.graph
+        folded = specialize(graph, shapes, values, self._foreign_types if self.fallback else None)
+        return recognise(folded, self.cells)
 
-def _check_size(graph: Graph, lowered: Lowered, file_elements: int) -> None:
+    def _lower(self, graph: Graph, states: Sequence[tuple[str, str]]) -> Lowered | Staged:
+        """One native program, or stages once nodes are refused; what a stage refuses in turn joins the islands."""
+        foreign: set[str] = set()
+        while True:
+            try:
+                if foreign:
+                    return lower_in_stages(graph, foreign, self.isa, self.weights, states)
+                return lower(graph, self.isa, self.weights, states)
+            except UnsupportedOp as refusal:
+                recurrent = {n.outputs for n in graph.nodes if n.op in islands.RECURRENT}
+                if not self.fallback or foreign.issuperset(refusal.nodes) or any(
+                    name in outputs for name in refusal.nodes for outputs in recurrent
+                ):
+                    raise
+                foreign.update(refusal.nodes)
+
+    def _foreign_types(
+        self, node: Node, types: Sequence[TensorType | None], values: Sequence[np.ndarray | None]
+    ) -> list[TensorType]:
+        return islands.foreign_types(node, types, values, self.graph.opset, self.graph.domains)
+
+
+def _check_size(graph: Graph, lowered: Lowered | Staged, file_elements: int) -> None:
     size = lowered.program.work_bytes + sum(lowered.program.external_bytes.values())
     given = sum(lowered.program.external_bytes[tensor] for tensor, _, _ in lowered.inputs.values())
     given += file_elements * 4
@@ -118,6 +169,6 @@ def _check_size(graph: Graph, lowered: Lowered, file_elements: int) -> None:
 
 def _key(
     shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray], states: Sequence[tuple[str, str]]
-) -> Hashable:
+) -> _Key:
     constants = tuple((name, v.dtype.str, v.shape, v.tobytes()) for name, v in sorted(values.items()))
     return tuple(sorted(shapes.items())), constants, tuple(states)

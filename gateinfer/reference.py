@@ -1,4 +1,4 @@
-"""Float64 oracle in plain NumPy: one function per recurrent cell, from the ONNX operator text, and a graph runner.
+"""Float64 oracle in plain NumPy: one function per recurrent cell, from the ONNX operator text.
 
 Source of the equations: the LSTM, GRU and RNN entries of https://onnx.ai/onnx/operators (versions 1, 7, 14, 22).
 Where that text is silent or onnxruntime 1.31 answers differently, this is what is followed and why:
@@ -16,15 +16,12 @@ Where that text is silent or onnxruntime 1.31 answers differently, this is what 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from gateinfer.errors import ShapeError, UnsupportedOp
-from gateinfer.graph.ir import Graph, Node
-from gateinfer.graph.recurrent_attrs import Activation, Recurrent, parse_recurrent
+from gateinfer.errors import ShapeError
+from gateinfer.graph.recurrent_attrs import Activation, Recurrent
 
 Array = np.ndarray
 State = tuple[Array, ...]
@@ -284,114 +281,3 @@ def _double(array: Array) -> Array:
     """Floating point as float64; everything else as it is."""
     array = np.asarray(array)
     return array.astype(np.float64) if array.dtype.kind == "f" else array
-
-
-# ---- graphs ---------------------------------------------------------------------------------------------------------
-
-_CELLS: dict[str, Callable[..., State]] = {"LSTM": lstm, "GRU": gru, "RNN": rnn}
-
-# onnx.reference reads the default momentum of the newest text into opset 9 and then trains; at inference all versions
-# are version 14 with training_mode = 0.
-_NEWER_VERSION = {"BatchNormalization": 14}
-
-
-def run_graph(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Run a specialised graph once in float64: see `compile_graph`.
-
-    Parameters
-    ----------
-    graph : without control flow, as `gateinfer.graph.fold.specialize` returns it.
-    feeds : input name -> array; floating point of any width, integers stay as they are.
-
-    Returns
-    -------
-    dict : output name -> array, float64 where the model says float.
-    """
-    return compile_graph(graph)(feeds)
-
-
-def compile_graph(graph: Graph) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
-    """Prepare a specialised graph for many runs in float64.
-
-    Recurrent nodes run by the functions of this module, all others by the operators of `onnx.reference`.
-
-    Raises
-    ------
-    UnsupportedOp
-        For a node that `onnx.reference` does not implement.
-    """
-    constants = {name: _double(array) for name, array in graph.constants.items()}
-    defaults = {name: _double(array) for name, array in graph.defaults.items()}
-    steps = [(node, _operator(node, graph.opset)) for node in graph.nodes]
-
-    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
-        values = constants | defaults | {name: _double(array) for name, array in feeds.items()}
-        missing = [port.name for port in graph.inputs if port.name not in values]
-        if missing:
-            raise ShapeError(f"inputs {', '.join(missing)}: expected an array each, got none; add them to the feeds")
-        for node, operator in steps:
-            results = operator([values[name] if name else None for name in node.inputs])
-            values |= {name: _double(result) for name, result in zip(node.outputs, results, strict=False) if name}
-        return {port.name: values[port.name] for port in graph.outputs}
-
-    return run
-
-
-Operator = Callable[[list[Any]], tuple[Array, ...]]
-"""Arrays, None for an omitted input -> results."""
-
-
-def _operator(node: Node, opset: int) -> Operator:
-    if node.domain in ("", "ai.onnx") and node.op in _CELLS:
-        cell, spec = _CELLS[node.op], parse_recurrent(node)
-        return lambda inputs: cell(*inputs, spec=spec)
-    if node.op in ("Softmax", "LogSoftmax") and opset < 13:
-        return _flattened_softmax(node, opset)
-    return _onnx_operator(node, opset)
-
-
-def _flattened_softmax(node: Node, opset: int) -> Operator:
-    """Before version 13 softmax spans all axes from `axis` (default 1) on; onnx.reference only knows the newer text."""
-    last = _onnx_operator(Node(node.op, node.inputs, node.outputs, {"axis": -1}, name=node.name), opset)
-
-    def run(inputs: list[Any]) -> tuple[Array, ...]:
-        (x,) = inputs
-        axis = node.attrs.get("axis", 1) % x.ndim
-        return (last([x.reshape(*x.shape[:axis], math.prod(x.shape[axis:]))])[0].reshape(x.shape),)
-
-    return run
-
-
-def _onnx_operator(node: Node, opset: int) -> Operator:
-    from onnx.reference import ReferenceEvaluator
-    from onnx.reference.op_run import OpRun
-    from onnx.reference.ops._op_list import load_op
-
-    proto = _proto(node)
-    version = max(opset, _NEWER_VERSION.get(node.op, 0))
-    try:
-        make = load_op(node.domain, node.op, version, node=proto, evaluator_cls=ReferenceEvaluator)
-        operator: OpRun = make(proto, {"log": lambda *_: None, "opsets": {"": version}, "verbose": 0, "new_ops": None})
-    except (NotImplementedError, RuntimeError, ValueError) as error:
-        raise UnsupportedOp(f"{node.label()}: the float64 reference cannot run it: {error}") from error
-    run: Callable[..., tuple[Array, ...]] = operator.run
-    return lambda inputs: run(*_trim(inputs))
-
-
-def _trim(inputs: list[Any]) -> list[Any]:
-    """Without omitted inputs at the end: operators count their arguments."""
-    while inputs and inputs[-1] is None:
-        inputs = inputs[:-1]
-    return inputs
-
-
-def _proto(node: Node) -> Any:
-    from onnx import TensorProto, helper, numpy_helper
-
-    def encode(name: str, value: Any) -> Any:
-        if node.op == "Cast" and name == "to" and value in (TensorProto.FLOAT, TensorProto.FLOAT16):
-            return TensorProto.DOUBLE
-        return numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
-
-    attrs = {name: encode(name, value) for name, value in node.attrs.items()}
-    return helper.make_node(node.op, node.inputs, node.outputs, name=node.name, domain=node.domain, **attrs)

@@ -30,6 +30,11 @@ class StateStore(MutableMapping[str, np.ndarray]):
         self.initial = {name: check_state(self.port(name), value, None).copy() for name, value in initial.items()}
         self.arrays: Arrays = {}
 
+    def extend(self, ports: Mapping[str, Port], file_initial: Mapping[str, np.ndarray]) -> None:
+        """States, and initial values of states, that only came to be known with the first frame."""
+        self._ports.update(ports)
+        self._file_initial.update(file_initial)
+
     def port(self, name: str) -> Port:
         """The graph input behind state `name`."""
         if not isinstance(name, str) or name not in self._ports:
@@ -91,11 +96,25 @@ class StateStore(MutableMapping[str, np.ndarray]):
     def held_or_initial(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """The array of state `name`, or a new initial one of `shape`, which is not kept."""
         held = self.arrays.get(name)
+        if held is not None and held.shape != shape:
+            raise StateMismatch(f"state {name!r} has shape {held.shape}, these frames need {shape}")
         return self.initial_array(name, shape) if held is None else held
 
     def reset(self) -> None:
         for name, array in self.arrays.items():
             array[...] = self.initial_array(name, array.shape)
+
+    def reset_rows(self, rows: Any, axes: Mapping[str, int]) -> None:
+        """`reset` for some rows of the batch, which is along `axes` of the states, else along their open extent."""
+        places = {name: axes.get(name, _open_axis(self.port(name))) for name in self.arrays}
+        counts = {array.shape[places[name]] for name, array in self.arrays.items()}
+        if len(counts) > 1:
+            listed = ", ".join(f"{name} {array.shape}" for name, array in self.arrays.items())
+            raise StateMismatch(f"rows: states hold different numbers of rows ({listed}); write into s.state[...]")
+        chosen = _row_numbers(rows, max(counts, default=0))
+        for name, array in self.arrays.items():
+            where = (slice(None),) * places[name] + (chosen,)
+            array[where] = self.initial_array(name, array.shape)[where]
 
     def snapshot(self) -> bytes:
         """All arrays in NumPy's npz format."""
@@ -115,6 +134,27 @@ class StateStore(MutableMapping[str, np.ndarray]):
             held = self.arrays.get(name)
             check_state(self.port(name), array, None if held is None else held.shape)
         self.update(arrays)
+
+
+def _open_axis(port: Port) -> int:
+    """The batch axis of a state of the file: the only one whose extent the file leaves open."""
+    free = [axis for axis, extent in enumerate(port.shape or ()) if not isinstance(extent, int)]
+    if len(free) != 1:
+        raise StateMismatch(
+            f"rows: which axis of state {port.name!r} {spell(port.shape)} is the batch is not known; "
+            "write into s.state[...]"
+        )
+    return free[0]
+
+
+def _row_numbers(rows: Any, count: int) -> np.ndarray:
+    chosen = np.asarray(rows)
+    if chosen.dtype == bool and chosen.shape == (count,):
+        return np.flatnonzero(chosen)
+    is_list = chosen.ndim == 1 and (chosen.dtype.kind in "iu" or not chosen.size)
+    if not is_list or any(not -count <= row < count for row in chosen):
+        raise StateMismatch(f"rows: expected numbers below {count} or {count} bools, got {rows!r}")
+    return chosen.astype(np.intp)
 
 
 def _read_snapshot(snapshot: bytes) -> Arrays:

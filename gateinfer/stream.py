@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from gateinfer._core import Runner
 from gateinfer.errors import ModelError, ShapeError, StateMismatch
 from gateinfer.feeds import as_feed, as_shape, new_buffer, spell
 from gateinfer.graph.bind import bind_shapes
-from gateinfer.graph.ir import Port
-from gateinfer.graph.states import State, stateful_nodes
+from gateinfer.graph.ir import Port, TensorType
+from gateinfer.graph.lift import Lift
+from gateinfer.graph.states import State, check_forward
 from gateinfer.plan import Plan
 from gateinfer.state import Arrays, StateStore
 
@@ -29,7 +29,7 @@ class Binding:
     """A program for one set of frame shapes with its input and output buffers."""
 
     def __init__(self, plan: Plan, states: Mapping[str, np.ndarray]) -> None:
-        self.runner = Runner(plan.lowered.program)
+        self.runner = plan.lowered.new_runner()
         self.inputs: dict[str, np.ndarray] = {}
         self.outputs: dict[str, np.ndarray] = {}
         for name, (tensor, dtype, shape) in plan.lowered.inputs.items():
@@ -52,6 +52,8 @@ class Stream:
     ----------
     state : StateStore
         State arrays by input name; assignment copies, also before the first frame.
+    states : tuple of State
+        What the stream keeps; lifted ones are not in the file.
     inputs, outputs : dict of str to ndarray
         Buffers bound for the current frame shapes.
     step : callable
@@ -65,6 +67,7 @@ class Stream:
         constants: Mapping[str, Any],
         shapes: Mapping[str, tuple[int, ...]],
         initial: Mapping[str, Any],
+        lift: Lift | None = None,
     ) -> None:
         self.model = model
         self.inputs: dict[str, np.ndarray] = {}
@@ -73,16 +76,48 @@ class Stream:
         self._states = {state.input: state for state in states}
         self._pairs = tuple((state.input, state.output) for state in states)
         self._constants = {name: as_feed(model.port(name), v, "constant") for name, v in constants.items()}
-        self._frame_ports = [p for p in model.inputs if p.name not in self._states and p.name not in self._constants]
         carried = {state.output for state in states}
         names = [port.name for port in model.outputs]
         self._result_names = [name for name in names if name not in carried] or names
-        ports = {state.input: model.port(state.input) for state in states}
-        self.state = StateStore(ports, initial, model.graph.defaults)
         self._bindings: dict[Any, Binding] = {}
-        check_streamable(model, states)
+        check_forward(model.graph, states)
         self._check_constants()
+        self._take_lift(lift or model.lifts.guess(states, _fixed(shapes), self._constants))
+        ports = {state.input: model.port(state.input) for state in states}
+        self.state = StateStore(ports | self._lifted_ports(), initial, model.graph.defaults | self._learned())
         self._fix_shapes(shapes)
+
+    # ---- lifted states -----------------------------------------------------------------------------------------------
+
+    def _take_lift(self, lift: Lift | None) -> None:
+        """What is lifted, and the file's inputs with their time axes free."""
+        self._lift = lift
+        graph = self._graph = lift.opened(self.model.graph) if lift else self.model.graph
+        held = self._states.keys() | self._constants.keys()
+        self._frame_ports = [port for port in graph.inputs if port.name not in held]
+        self._ports = {port.name: port for port in graph.inputs}
+
+    def _lifted_ports(self) -> dict[str, Port]:
+        lifted = self._lift.states if self._lift else ()
+        return {state.input: Port(state.input, TensorType(np.dtype(np.float32), state.shape)) for state in lifted}
+
+    def _learned(self) -> Arrays:
+        """Initial states of the file for lifted states whose shape is known."""
+        learned = self._lift.initial if self._lift else {}
+        return {name: array for name, array in learned.items() if self._lifted_ports()[name].type.is_static}
+
+    def _lift_for(self, shapes: Shapes, values: Mapping[str, np.ndarray]) -> Lift | None:
+        """What is lifted from frames of these shapes; the first ones may be the first to say."""
+        lift = self.model.lifts.at(tuple(self._states.values()), shapes, values, self._lift)
+        if lift is not self._lift:
+            self._take_lift(lift)
+            self.state.extend(self._lifted_ports(), lift.initial if lift else {})
+        return lift
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """State pairs of the file, then lifted ones."""
+        return (*self._states.values(), *(self._lift.states if self._lift else ()))
 
     # ---- calls that copy ---------------------------------------------------------------------------------------------
 
@@ -113,7 +148,7 @@ class Stream:
         return self._call(self._named(args, frames), out)
 
     def _call(self, frames: dict[str, Any], out: Any) -> Any:
-        feeds = {name: as_feed(self.model.port(name), value, "frame") for name, value in frames.items()}
+        feeds = {name: as_feed(self._ports[name], value, "frame") for name, value in frames.items()}
         if any(0 in feed.shape for feed in feeds.values()):
             return self._results(self._run_empty(feeds, out), out)
         binding = self._bind({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds))
@@ -191,7 +226,7 @@ class Stream:
 
     def _fix_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Binds at once when no shape is open."""
-        fixed = {name: as_shape(self.model.port(name), shape, "shapes=") for name, shape in shapes.items()}
+        fixed = {n: as_shape(self._ports.get(n) or self.model.port(n), shape, "shapes=") for n, shape in shapes.items()}
         for name in self._states.keys() & fixed.keys():
             self.state.arrays[name] = self.state.initial_array(name, fixed[name])
         frames = {}
@@ -242,18 +277,19 @@ class Stream:
         refusals: list[Exception] = []
         for states in self._state_shapes(shapes, values):
             try:
-                plan = self.model.plan(shapes | states, values, pairs)
+                lift = self._lift_for(shapes | states, values)
+                plan = self.model.plan(shapes | states, values, pairs, lift)
                 _check_carry(plan, pairs)
             except (ShapeError, StateMismatch, ModelError) as error:
                 refusals.append(error)
                 continue
-            return plan, {n: self.state.held_or_initial(n, shape) for n, shape in states.items()}
+            return plan, {n: self.state.held_or_initial(n, plan.lowered.inputs[n][2]) for n in self.state}
         raise refusals[0]
 
     def _state_shapes(self, shapes: Shapes, values: Mapping[str, np.ndarray]) -> Iterator[Shapes]:
         """Candidate shapes of all states: extents nobody named are 1, else one of the frames' extents."""
-        known = self.state.known_shapes()
-        dims = bind_shapes(self.model.graph, shapes | known | {n: v.shape for n, v in values.items()})
+        known = {n: shape for n, shape in self.state.known_shapes().items() if n in self._states}
+        dims = bind_shapes(self._graph, shapes | known | {n: v.shape for n, v in values.items()})
         ports = {n: self.state.port(n) for n in self._states if n not in known}
         extents = sorted({d for shape in shapes.values() for d in shape if d > 1})
         first = known | {n: _filled(port, dims, 1) for n, port in ports.items()}
@@ -266,7 +302,7 @@ class Stream:
     def _run_empty(self, feeds: Mapping[str, np.ndarray], out: Any) -> dict[str, np.ndarray]:
         """A chunk without elements: results have their shapes, and nothing is carried into the state."""
         plan, arrays = self._plan({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds), ())
-        binding = Binding(plan, arrays)
+        binding = Binding(plan, {name: array.copy() for name, array in arrays.items()})  # a lift carries all the same
         if out is not None:
             self._check_out(binding.outputs, out)
         for name, buffer in binding.inputs.items():
@@ -276,9 +312,23 @@ class Stream:
 
     # ---- state -------------------------------------------------------------------------------------------------------
 
-    def reset(self) -> None:
-        """Back to the initial state: zeros, the file's own, or what `stream(initial=...)` gave."""
-        self.state.reset()
+    def reset(self, rows: Any = None) -> None:
+        """Back to the initial state: zeros, the file's own, or what `stream(initial=...)` gave.
+
+        Parameters
+        ----------
+        rows : sequence of int, or of bool, optional
+            Only these rows of a batch.
+
+        Raises
+        ------
+        StateMismatch
+            A row does not exist, or it cannot be known which axis of a state is the batch.
+        """
+        if rows is None:
+            self.state.reset()
+        else:
+            self.state.reset_rows(rows, self._lift.row_axes if self._lift else {})
 
     def snapshot(self) -> bytes:
         """The state as bytes, to be given to `restore` on any stream of the same model."""
@@ -308,7 +358,8 @@ class Stream:
         return _rebuilt, self._parts()
 
     def _parts(self) -> tuple[Any, ...]:
-        return self.model, tuple(self._states.values()), self._constants, self.state.initial, self.state.arrays
+        states = tuple(self._states.values())
+        return self.model, states, self._constants, self.state.initial, self._lift, self.state.arrays
 
     @property
     def result_names(self) -> tuple[str, ...]:
@@ -322,12 +373,22 @@ class Stream:
 
     def __repr__(self) -> str:
         shapes = {name: buffer.shape for name, buffer in self.inputs.items()} or "unbound"
-        return f"<gateinfer.Stream {shapes}, states {', '.join(self._states) or 'none'}>"
+        named = [f"{state.input} (lifted)" if state.lifted else state.input for state in self.states]
+        return f"<gateinfer.Stream {shapes}, states {', '.join(named) or 'none'}>"
 
 
-def _rebuilt(model: Model, states: tuple[State, ...], constants: Arrays, initial: Arrays, arrays: Arrays) -> Stream:
+def _rebuilt(
+    model: Model,
+    states: tuple[State, ...],
+    constants: Arrays,
+    initial: Arrays,
+    lift: Lift | None,
+    arrays: Arrays,
+) -> Stream:
     """A stream with the same settings and a copy of the state."""
-    stream = Stream(model, states, constants, {}, initial)
+    stream = Stream(model, states, constants, {}, initial, lift)
+    if lift:
+        stream.state.extend({}, lift.initial)
     stream.state.update(arrays)
     return stream
 
@@ -339,24 +400,15 @@ def _filled(port: Port, dims: Mapping[str, int], guess: int) -> tuple[int, ...]:
     return tuple(d if isinstance(d, int) else dims.get(d, guess) if d else guess for d in port.shape)
 
 
+def _fixed(shapes: Mapping[str, tuple[int, ...]]) -> Shapes:
+    try:
+        return {name: tuple(int(d) for d in shape) for name, shape in shapes.items()}
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"shapes= gives a tuple of integers for each input name: {error}") from None
+
+
 def _check_carry(plan: Plan, pairs: tuple[tuple[str, str], ...]) -> None:
     for source, output in pairs:
         got, wanted = plan.lowered.outputs[output][2], plan.lowered.inputs[source][2]
         if got != wanted:
             raise StateMismatch(f"state {source!r} has shape {wanted}, but {output!r} gives {got}")
-
-
-def check_streamable(model: Model, states: tuple[State, ...]) -> None:
-    """Raises StateMismatch when frames fed one by one could not equal one long run."""
-    recurrent, fed = stateful_nodes(model.graph, {state.input for state in states})
-    if recurrent and not states:
-        listed = ", ".join(node.label() for node in recurrent)
-        raise StateMismatch(
-            f"the model keeps its state inside ({listed}): no input feeds an initial state, no output carries it on; "
-            "export it with state inputs and outputs, pass states={input: output}, or use run() on whole sequences"
-        )
-    for node in fed:
-        direction = node.attrs.get("direction", "forward")
-        direction = direction.decode() if isinstance(direction, bytes) else direction
-        if direction != "forward":
-            raise StateMismatch(f"{node.label()} runs {direction} in time, which cannot be streamed; use run()")

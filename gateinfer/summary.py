@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from gateinfer.errors import GateInferError, StateMismatch
 from gateinfer.feeds import as_feed, spell
-from gateinfer.graph.ir import Graph, Port
+from gateinfer.graph.ir import Graph, Node, Port, subgraphs
+from gateinfer.graph.states import State
 
 if TYPE_CHECKING:
     from gateinfer.model import Model
@@ -36,6 +37,8 @@ class Summary:
     ----------
     inputs, outputs, states : tuple of str
         One line each.
+    recognised : tuple of str
+        Cells that the file spells as products and gates and that run as one node.
     rows : tuple of Row
         Nodes left after folding, in execution order.
     steps : dict of str to int
@@ -52,6 +55,7 @@ class Summary:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     states: tuple[str, ...]
+    recognised: tuple[str, ...]
     rows: tuple[Row, ...]
     steps: dict[str, int]
     macs: int | None
@@ -68,6 +72,7 @@ class Summary:
         """(what, value) pairs for printing; nodes are in `rows`."""
         pairs = [("input", line) for line in self.inputs] + [("output", line) for line in self.outputs]
         pairs += [("state", line) for line in self.states]
+        pairs += [("recognised", line) for line in self.recognised]
         pairs.append(("ISA", self.isa))
         if self.macs is not None:
             steps = ", ".join(f"{name} x{count}" if count > 1 else name for name, count in self.steps.items())
@@ -106,7 +111,8 @@ def summarize(
         inputs=tuple(_port(port) for port in model.inputs),
         outputs=tuple(_port(port) for port in model.outputs),
         states=_states(model),
-        rows=tuple(_row(graph, node.label(), node.op, node.output(0)) for node in graph.nodes),
+        recognised=_recognised(graph),
+        rows=tuple(_row(graph, node.label(), node.op, next(filter(None, node.outputs))) for node in graph.nodes),
         steps=dict(Counter(program.op_names)) if program else {},
         macs=program.macs if program else None,
         packed_bytes=_packed_bytes(model) if program else None,
@@ -146,9 +152,33 @@ def _port(port: Port) -> str:
 
 def _states(model: Model) -> tuple[str, ...]:
     try:
-        return tuple(f"{s.input} -> {s.output} {spell(s.shape)}" for s in model.states)
+        states = model.states
     except StateMismatch as error:
         return (f"ambiguous: {error}",)
+    try:
+        model.lifts.guess(model.file_states, {}, {})
+    except StateMismatch as error:
+        return (*map(_state, states), f"none that frames could carry on: {error}")
+    return tuple(map(_state, states))
+
+
+def _state(state: State) -> str:
+    if state.lifted:
+        return f"{state.input} {spell(state.shape)}, lifted out of the node: the file starts it anew in every run"
+    return f"{state.input} -> {state.output} {spell(state.shape)}"
+
+
+def _recognised(graph: Graph) -> tuple[str, ...]:
+    """Each kind of recognised cell with what it was, cells in loops included."""
+    counts = Counter((node.op, str(node.origin)) for node in _all_nodes(graph) if node.origin)
+    return tuple(f"{op} x{n}, each {was}" if n > 1 else f"{op} {was}" for (op, was), n in counts.items())
+
+
+def _all_nodes(graph: Graph) -> Iterator[Node]:
+    for node in graph.nodes:
+        yield node
+        for body in subgraphs(node):
+            yield from _all_nodes(body)
 
 
 def _row(graph: Graph, label: str, op: str, output: str) -> Row:

@@ -153,6 +153,28 @@ GI_API int gi_build_where(gi_builder *b, const gi_view *out, const gi_view *cond
                           gi_error *err);
 /* out[i.., j.., k..] = in[i.., index[j..], k..] with `axis` leading axes i; a negative index counts from the end. */
 GI_API int gi_build_gather(gi_builder *b, const gi_view *out, const gi_view *in, const gi_view *index, int axis, gi_error *err);
+/* out[b.., j.., k..] = in[b.., index[b.., j.., :], k..] with `batch` axes b; the last axis of index is a tuple of indices. */
+GI_API int gi_build_gather_nd(gi_builder *b, const gi_view *out, const gi_view *in, const gi_view *index, int batch,
+                              gi_error *err);
+/* out[i, j, ..] = in[i, index[i, j, ..], ..], the index in place of the coordinate along `axis`. */
+GI_API int gi_build_gather_elements(gi_builder *b, const gi_view *out, const gi_view *in, const gi_view *index, int axis,
+                                    gi_error *err);
+/* Writes updates over part of out, which keeps the rest: the inverses of the two gathers. reduction: -1, or one of
+ * GI_ADD, GI_MUL, GI_MIN, GI_MAX that joins the old element with the new one. */
+GI_API int gi_build_scatter_nd(gi_builder *b, const gi_view *out, const gi_view *index, const gi_view *updates,
+                               int reduction, gi_error *err);
+GI_API int gi_build_scatter_elements(gi_builder *b, const gi_view *out, const gi_view *index, const gi_view *updates,
+                                     int axis, int reduction, gi_error *err);
+/* Position of the largest (or, if `least`, smallest) element along the last axis: the first one, or the `last` one, of
+ * equals. out GI_I64. NaN counts as larger (smaller) than any number here and below. */
+GI_API int gi_build_arg(gi_builder *b, const gi_view *out, const gi_view *in, int least, int last, gi_error *err);
+/* The k largest (smallest) elements along the last axis in order, and their positions (GI_I64): values, indices [.., k]. */
+GI_API int gi_build_top(gi_builder *b, const gi_view *values, const gi_view *indices, const gi_view *in, int least,
+                        gi_error *err);
+/* Sums of the elements up to each one along the last axis, itself left out if `exclusive`. */
+GI_API int gi_build_cumsum(gi_builder *b, const gi_view *out, const gi_view *in, int exclusive, gi_error *err);
+/* in, out [T, N, ..], lens [N] (GI_I32 or GI_I64): turns the first lens[n] steps of every n around, keeps the others. */
+GI_API int gi_build_reverse(gi_builder *b, const gi_view *out, const gi_view *in, const gi_view *lens, gi_error *err);
 /* Reduces the last (in->rank - out->rank) axes of `in`. */
 GI_API int gi_build_reduce(gi_builder *b, int fn, const gi_view *out, const gi_view *in, gi_error *err);
 /* Softmax (or its logarithm) over the last axis. */
@@ -195,6 +217,39 @@ typedef struct gi_recurrent {
     gi_view hn, cn;      /* [N, H] */
 } gi_recurrent;
 GI_API int gi_build_recurrent(gi_builder *b, const gi_recurrent *layer, gi_error *err);
+
+/* A loop: a finished program as body, run turn after turn on tensors of the program being built. Views of parent
+ * tensors are dense: contiguous in row-major order, for scans behind their first axis. They match the body's tensors in
+ * dtype and size. */
+typedef struct gi_loop_link {
+    gi_view parent;
+    int32_t tensor;               /* external tensor of the body */
+} gi_loop_link;
+
+/* State from turn to turn: `in` holds `initial` in the first turn, and then what `out` held after the turn before. */
+typedef struct gi_loop_carry {
+    gi_view initial, result;      /* result: the state after the last turn (`initial` after none), or absent */
+    int32_t in, out;              /* out may also be a scan output, or the out of an earlier carry */
+} gi_loop_carry;
+
+/* Turns end after `trips`, after `trip_count` and when the condition is false, whichever comes first. */
+typedef struct gi_loop {
+    int64_t trips;
+    gi_view trip_count;           /* GI_I64, one element, or absent */
+    gi_view condition;            /* GI_BOOL, one element: whether there is a first turn; absent: there is */
+    int32_t iteration;            /* external GI_I64 of the body that gets the number of the turn, or -1 */
+    int32_t condition_in, condition_out;   /* external GI_BOOL of the body, or -1; in is always true in a turn */
+    int32_t n_captures, n_carries, n_scan_inputs, n_scan_outputs;
+    const gi_loop_link *captures; /* the same in every turn; the body only reads them */
+    const gi_loop_carry *carries;
+    const gi_loop_link *scan_inputs, *scan_outputs;   /* parent [trips, ..]: turn t reads or writes element t */
+} gi_loop;
+/* Turns of all loops nested in one, per step and row. Long turns of a loop that ends by run-time values count more. */
+enum { GI_LOOP_LIMIT = 1 << 24 };
+/* Every external tensor of `body` has one role; `body` has no carries of its own and must outlive the program. Running
+ * fails with GI_ERR_LIMIT when a loop does not end, and with GI_ERR_DATA when one with scan outputs ends before `trips`.
+ */
+GI_API int gi_build_loop(gi_builder *b, const gi_program *body, const gi_loop *loop, gi_error *err);
 
 /* Plans memory and closes the builder (which still must be freed). NULL on failure. */
 GI_API gi_program *gi_builder_finish(gi_builder *b, gi_error *err);

@@ -27,6 +27,15 @@ NATIVE = (
     "plc-nsnet2",
     "pose-gru",
     "rul-aircraft",
+    "dgaintel",
+    "dtln-1",
+    "dtln-2",
+    "g2p-decoder",
+    "gtcrn",
+    "gtcrn-raw",
+    "nakdimon",
+    "silero-vad-op18",
+    "thai-segmenter",
 )
 """Real models that run without a fallback."""
 

@@ -28,13 +28,13 @@ def ingest(source: Source) -> Graph:
 
 def assert_refused(source: Source) -> None:
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         with pytest.raises(GateInferError) as caught:
             ingest(source)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     assert peak < BYTES
     assert str(caught.value)

@@ -158,8 +158,9 @@ def test_build_flags_keep_results_the_same_everywhere():
 
 # ---- the Python side ----
 
-FRONT_END = [p for p in PYTHON_FILES if p.is_relative_to(PACKAGE / "graph") or p.is_relative_to(PACKAGE / "loaders")]
-FRONT_END += [PACKAGE / name for name in ("reference.py", "errors.py", "feeds.py", "audio.py")]
+FRONT_FOLDERS = [PACKAGE / name for name in ("graph", "loaders", "weights", "layers")]
+FRONT_END = [p for p in PYTHON_FILES if any(p.is_relative_to(folder) for folder in FRONT_FOLDERS)]
+FRONT_END += [PACKAGE / name for name in ("reference.py", "reference_graph.py", "errors.py", "feeds.py", "audio.py")]
 RIGHT_OF_THE_FRONT_END = (
     "_core",
     "lower",

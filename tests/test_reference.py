@@ -16,7 +16,7 @@ import pytest
 from corpus import Arrays, PeerCase, ZooCase
 from onnx import TensorProto, helper, numpy_helper
 
-from gateinfer import reference
+from gateinfer import reference, reference_graph
 from gateinfer.errors import GateInferError, ShapeError, UnsupportedOp
 from gateinfer.graph.fold import fold_constants, specialize
 from gateinfer.graph.ir import Graph, Node
@@ -266,7 +266,7 @@ def _graph(nodes: list[onnx.NodeProto], opset: int, feeds: dict[str, np.ndarray]
 
 
 def _run(nodes: list[onnx.NodeProto], opset: int, x: np.ndarray, **weights: np.ndarray) -> np.ndarray:
-    (result,) = reference.run_graph(_graph(nodes, opset, {"x": x}, **weights), {"x": x}).values()
+    (result,) = reference_graph.run_graph(_graph(nodes, opset, {"x": x}, **weights), {"x": x}).values()
     return result
 
 
@@ -303,18 +303,18 @@ def test_batch_normalization_does_not_train(opset: int) -> None:
 def test_missing_feed() -> None:
     graph = _graph([helper.make_node("Neg", ["x"], ["y"])], 14, {"x": np.ones(1, np.float32)})
     with pytest.raises(ShapeError, match="inputs x"):
-        reference.run_graph(graph, {})
+        reference_graph.run_graph(graph, {})
 
 
 def test_node_without_reference() -> None:
     with pytest.raises(UnsupportedOp, match="NoSuchOp"):
-        reference.compile_graph(Graph([], [], [Node("NoSuchOp", ("x",), ("y",))], {}))
+        reference_graph.compile_graph(Graph([], [], [Node("NoSuchOp", ("x",), ("y",))], {}))
 
 
 def test_peer_figures(peer_case: PeerCase) -> None:
     def run() -> dict[str, np.ndarray]:
         shapes = {name: array.shape for name, array in peer_case.feeds.items()}
-        return reference.run_graph(specialize(load_onnx(peer_case.model), shapes), peer_case.feeds)
+        return reference_graph.run_graph(specialize(load_onnx(peer_case.model), shapes), peer_case.feeds)
 
     if peer_case.expects_error:
         with pytest.raises(GateInferError):
@@ -336,7 +336,7 @@ def _exact_steps(case: ZooCase) -> Iterator[Arrays]:
         shapes = {name: np.shape(array) for name, array in (feeds | states).items()}
         key = tuple(shapes.items())
         if key not in compiled:
-            compiled[key] = reference.compile_graph(specialize(graph, shapes, case.constant_feeds()))
+            compiled[key] = reference_graph.compile_graph(specialize(graph, shapes, case.constant_feeds()))
         results = compiled[key](feeds | states)
         states = {name: results[output] for name, output in case.states.items()}
         yield results

@@ -10,7 +10,7 @@ from gateinfer.errors import ShapeError
 from gateinfer.graph.bind import check_shape
 from gateinfer.graph.evaluate import FOLDABLE
 from gateinfer.graph.ir import Graph, Node, Port, Shapes, TensorType
-from gateinfer.graph.rewriter import Rewriter
+from gateinfer.graph.rewriter import ForeignTypes, Rewriter
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -26,7 +26,12 @@ def fold_constants(graph: Graph) -> Graph:
     return rewriter.finish(graph)
 
 
-def specialize(graph: Graph, shapes: Shapes, values: Mapping[str, np.ndarray] | None = None) -> Graph:
+def specialize(
+    graph: Graph,
+    shapes: Shapes,
+    values: Mapping[str, np.ndarray] | None = None,
+    foreign: ForeignTypes | None = None,
+) -> Graph:
     """Fold everything that follows from the shapes of all inputs and the values of some.
 
     Parameters
@@ -35,6 +40,7 @@ def specialize(graph: Graph, shapes: Shapes, values: Mapping[str, np.ndarray] | 
     shapes : of the inputs that stay inputs. An input without an entry takes its declared shape if that is static.
     values : constants for some inputs; these inputs disappear. Inputs with a default that are in neither become
         constants too.
+    foreign : says the output types of nodes without a shape rule, which may then stay in the graph.
 
     Returns
     -------
@@ -53,7 +59,7 @@ def specialize(graph: Graph, shapes: Shapes, values: Mapping[str, np.ndarray] | 
     unknown = sorted((set(shapes) | set(values)) - {p.name for p in graph.inputs})
     if unknown:
         raise ShapeError(f"no inputs called {', '.join(unknown)}; expected {', '.join(p.name for p in graph.inputs)}")
-    rewriter = Rewriter(graph, static=True)
+    rewriter = Rewriter(graph, static=True, foreign=foreign)
     rewriter.empty = any(0 in shape for shape in shapes.values())
     inputs = [port for port in graph.inputs if _bind_input(rewriter, port, shapes, values, graph.defaults)]
     result = rewriter.finish(graph)

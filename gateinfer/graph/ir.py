@@ -55,6 +55,24 @@ class Port:
         return self.type.dtype
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a node was before a pass recognised it.
+
+    Attributes
+    ----------
+    ops : (operator, how many) of the nodes it replaces
+    is_open : True when several of its inputs may be the previous state: the figures are right, but say nothing about h
+    """
+
+    ops: tuple[tuple[str, int], ...]
+    is_open: bool = False
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{op} x{count}" if count > 1 else op for op, count in self.ops)
+        return f"recognised from {sum(count for _, count in self.ops)} nodes: {listed}"
+
+
 @dataclass(slots=True)
 class Node:
     """One operator: ONNX names, the default domain spelled "". An omitted input or output is ""."""
@@ -66,6 +84,8 @@ class Node:
     """Values are int, float, str, bytes, ndarray, Graph, or lists of these."""
     domain: str = ""
     name: str = ""
+    origin: Origin | None = None
+    """Set by the passes that make one node out of several."""
 
     def input(self, index: int) -> str:
         """The name at `index`, or "" when the input is omitted."""
@@ -96,6 +116,10 @@ class Graph:
     types: dict[str, TensorType] = field(default_factory=dict)
     """Types of all values; complete and static after `specialize`."""
     name: str = ""
+    domains: dict[str, int] = field(default_factory=dict)
+    """Versions of other operator sets by domain."""
+    unstreamable: str = ""
+    """Why frames fed one by one cannot equal one long run, where whoever built the graph knows."""
 
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections import ChainMap, Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
 
 from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
-from gateinfer.graph.checks import MAX_NODES, definitions, uses
+from gateinfer.graph.checks import MAX_NODES, definitions
 from gateinfer.graph.evaluate import can_evaluate, evaluate
-from gateinfer.graph.infer import has_rule, infer
+from gateinfer.graph.infer import MAX_VALUE_ELEMENTS, has_rule, infer
 from gateinfer.graph.infer.creation import shape_slice
 from gateinfer.graph.infer.registry import Query
-from gateinfer.graph.ir import Graph, Node, Port, TensorType, subgraphs
+from gateinfer.graph.ir import Graph, Node, Port, TensorType
+from gateinfer.graph.live import all_names, needed, renamed
+from gateinfer.graph.loops import LOOPS, fold_loop
 from gateinfer.graph.weights import constant_elements
 
 MAX_FOLDED: Final = 2**26
@@ -28,8 +30,15 @@ MAX_COPIES: Final = 4
 """How often constants may be transformed when the program is built, rather than by the program, every time."""
 MAX_FOLDED_PRODUCT: Final = 2**26
 """Multiply-adds of a constant matrix product that is worth folding; a larger one stays a node."""
+MAX_COUNTED: Final = 2**28
+"""Steps of arithmetic to find out how often loops turn."""
 MAX_FOLDED_INDICES: Final = 2**18
 """Indices of a constant gather or scatter worth folding: the reference operators walk them in Python."""
+
+ForeignTypes = Callable[[Node, list[TensorType | None], list[np.ndarray | None]], list[TensorType]]
+"""Types of the outputs of a node that the engine has no rule for."""
+
+RECURRENT: Final = ("LSTM", "GRU", "RNN")
 
 Scope = ChainMap[str, str]
 """Name in a graph being read -> name in the graph being written."""
@@ -42,9 +51,10 @@ _WALKS_INDICES: Final = frozenset("GatherElements GatherND ScatterElements Scatt
 class Rewriter:
     """Reads one graph with its sub-graphs and writes the folded one. Names in the result are unique."""
 
-    def __init__(self, graph: Graph, *, static: bool) -> None:
+    def __init__(self, graph: Graph, *, static: bool, foreign: ForeignTypes | None = None) -> None:
         self.opset = graph.opset
         self.static = static
+        self._foreign = foreign
         self.empty = False
         """Some input has no elements."""
         self.main: Scope = ChainMap()
@@ -55,6 +65,7 @@ class Rewriter:
         self._defined = set(definitions(graph))
         self._repeats: Counter[str] = Counter()
         self._folded = 0
+        self._counted = 0
         self._grown = 0
         self._budget = min(MAX_FOLDED_TOTAL, MAX_GROWN + MAX_COPIES * constant_elements(graph))
         self._visited = 0
@@ -70,6 +81,27 @@ class Rewriter:
         self._defined.add(unique)
         scope[name] = unique
         return unique
+
+    def fresh(self, name: str) -> str:
+        """A name that nothing else has, made from `name`."""
+        return self.define(ChainMap(), name)
+
+    def constant(self, array: np.ndarray) -> str:
+        """The name of a new constant."""
+        name = self.fresh("constant")
+        self.set_constant(name, array)
+        return name
+
+    def integers(self, values: Iterable[int]) -> str:
+        """The name of a new constant list of int64."""
+        return self.constant(np.array(list(values), "i8"))
+
+    def insert(self, op: str, inputs: tuple[str, ...], nodes: list[Node], **attrs: Any) -> str:
+        """The result of a node that no file has; `inputs` are names of the result."""
+        scope = self.main.new_child()
+        name = f"{inputs[0]}~{op.lower()}"
+        self._fold_static(Node(op, inputs, (name,), attrs), scope, nodes)
+        return scope[name]
 
     def set_constant(self, name: str, array: np.ndarray) -> None:
         self.values[name] = array
@@ -104,12 +136,14 @@ class Rewriter:
             if not self.static:
                 raise
             for output in filter(None, node.outputs):
-                self._failures[self.define(scope, output)] = error
+                self.fail(scope, output, error)
 
     def _fold(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         """`node` reads names of the result already and still writes names of the graph being read."""
         if node.op == "If" and not node.domain:
             self._fold_if(node, scope, nodes)
+        elif node.op in LOOPS and not node.domain and self.static:
+            fold_loop(self, node, scope, nodes)
         elif _is_identity(node):
             scope[node.outputs[0]] = node.inputs[0]
         elif self.static:
@@ -145,7 +179,7 @@ class Rewriter:
     def _fold_free(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         """Without shapes only nodes on constants have types. What fails here may belong to a branch never taken."""
         known = [self.values.get(n) for n in node.inputs]
-        if not self._foldable(node) or any(v is None and n for v, n in zip(known, node.inputs, strict=True)):
+        if not self._foldable(node, known):
             self._emit(node, scope, nodes)
             return
         try:
@@ -160,15 +194,11 @@ class Rewriter:
     def _fold_static(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         given = [self.types.get(n) for n in node.inputs]
         known = [self.values.get(n) for n in node.inputs]
-        types = infer(node, given, known, self.opset, empty=self.empty)
+        types = self._infer(node, given, known)
         if self._pass(node, types, scope):
             return
         results = self._shape_results(node, given)
-        if (
-            results is None
-            and self._foldable(node)
-            and all(v is not None or not n for v, n in zip(known, node.inputs, strict=True))
-        ):
+        if results is None and self._foldable(node, known):
             results = self._evaluate(node, types, known)
         if results is not None:
             self._define_all(node, scope, results)
@@ -178,8 +208,25 @@ class Rewriter:
             if output:
                 self.types[scope[output]] = found
 
-    def _foldable(self, node: Node) -> bool:
-        return can_evaluate(node, self.opset) and has_rule(node)
+    def _infer(
+        self, node: Node, given: list[TensorType | None], known: list[np.ndarray | None]
+    ) -> list[TensorType]:
+        """By the engine's own rules, else, for nodes that may run elsewhere, as that place says."""
+        try:
+            return infer(node, given, known, self.opset, empty=self.empty)
+        except UnsupportedOp as refusal:
+            if self._foreign is None or node.op in RECURRENT:
+                raise
+            try:
+                return self._foreign(node, given, known)
+            except UnsupportedOp as second:
+                raise (refusal if has_rule(node) else second) from None
+
+    def _foldable(self, node: Node, known: list[np.ndarray | None]) -> bool:
+        """True when all inputs are known and there are operators to compute with, which are imported only then."""
+        if any(value is None and name for value, name in zip(known, node.inputs, strict=True)):
+            return False
+        return has_rule(node) and can_evaluate(node, self.opset)
 
     def _shape_results(self, node: Node, given: list[TensorType | None]) -> list[np.ndarray] | None:
         """Shape and Size need no value."""
@@ -222,6 +269,15 @@ class Rewriter:
                 f"for one value, of {self._budget} for the model, or of {MAX_GROWN} more than the file holds"
             )
 
+    def spend_turns(self, steps: int) -> None:
+        self._counted += steps
+        if self._counted > MAX_COUNTED:
+            raise BudgetExceeded(f"finding out how often loops turn takes more than {MAX_COUNTED} steps")
+
+    def check_size(self, node: Node, found: TensorType) -> None:
+        if found.size > MAX_VALUE_ELEMENTS:
+            raise ModelError(f"{node.label()}: a result of shape {list(found.extents)} has too many elements")
+
     def _define_all(self, node: Node, scope: Scope, results: list[np.ndarray]) -> None:
         for output, array in zip(node.outputs, results, strict=True):
             if output:
@@ -247,18 +303,16 @@ class Rewriter:
         nodes = self.read(graph, scope)
         outputs = [Port(scope[p.name], p.type) for p in graph.outputs]
         return dataclasses.replace(
-            graph, inputs=inputs, outputs=outputs, nodes=_needed(nodes, {p.name for p in outputs}), constants={}
+            graph, inputs=inputs, outputs=outputs, nodes=needed(nodes, {p.name for p in outputs}), constants={}
         )
 
     def finish(self, graph: Graph) -> Graph:
         """The result for the main graph; raises what is wrong with values that its outputs need."""
         nodes = self.read(graph, self.main)
         outputs = {p.name: self.main[p.name] for p in graph.outputs}
-        self._raise_failures(outputs.values())
-        nodes = self._name_outputs(_needed(nodes, set(outputs.values())), outputs)
-        used = (
-            {n for node in nodes for n in [*uses(node), *node.outputs]} | {p.name for p in graph.inputs} | set(outputs)
-        )
+        self.raise_failures(outputs.values())
+        nodes = self._name_outputs(needed(nodes, set(outputs.values())), outputs)
+        used = set(all_names(nodes)) | {p.name for p in graph.inputs} | set(outputs)
         return dataclasses.replace(
             graph,
             outputs=list(graph.outputs),
@@ -267,7 +321,12 @@ class Rewriter:
             types={n: t for n, t in self.types.items() if n in used},
         )
 
-    def _raise_failures(self, sources: Iterable[str]) -> None:
+    def fail(self, scope: Scope, name: str, error: GateInferError) -> None:
+        """Defines a value that nobody can have: whoever needs it gets `error`."""
+        self._failures[self.define(scope, name)] = error
+
+    def raise_failures(self, sources: Iterable[str]) -> None:
+        """Raises what is wrong with these values of the result, if anything is."""
         causes = list(dict.fromkeys(self._failures[n] for n in sources if n in self._failures))
         if len(causes) > 1 and all(isinstance(c, UnsupportedOp) for c in causes):
             raise UnsupportedOp("; ".join(map(str, causes)))
@@ -277,18 +336,18 @@ class Rewriter:
     def _name_outputs(self, nodes: list[Node], outputs: dict[str, str]) -> list[Node]:
         """Makes every graph output appear under its own name: by renaming its producer, else by an Identity."""
         produced = {o for node in nodes for o in node.outputs}
-        renamed: dict[str, str] = {}
+        new_names: dict[str, str] = {}
         identities = []
         for name, source in outputs.items():
             if source in self.types:
                 self.types[name] = self.types[source]
             if source in self.values:
                 self.values[name] = self.values[source]
-            elif source in produced and source not in renamed and source not in outputs:
-                renamed[source] = name
+            elif source in produced and source not in new_names and source not in outputs:
+                new_names[source] = name
             elif source != name:
                 identities.append(Node("Identity", (source,), (name,)))
-        return [_renamed(node, renamed) for node in nodes + identities] if renamed else nodes + identities
+        return [renamed(node, new_names) for node in nodes + identities] if new_names else nodes + identities
 
 
 class BudgetExceeded(ModelError):
@@ -311,26 +370,3 @@ def _as_inferred(node: Node, array: np.ndarray, found: TensorType) -> np.ndarray
     if array.shape != found.shape:
         raise ModelError(f"{node.label()}: evaluated to shape {list(array.shape)}, expected {found.shape}")
     return np.asarray(array, dtype=found.dtype, order="C")
-
-
-def _needed(nodes: list[Node], wanted: set[str]) -> list[Node]:
-    """The nodes that `wanted` values depend on, in order."""
-    wanted = set(wanted)
-    kept = []
-    for node in reversed(nodes):
-        if not wanted.isdisjoint(node.outputs):
-            kept.append(node)
-            wanted |= uses(node)
-    return kept[::-1]
-
-
-def _renamed(node: Node, names: Mapping[str, str]) -> Node:
-    """`node` with values renamed, in its sub-graphs as well: names are unique in the whole graph by now."""
-    for graph in subgraphs(node):
-        graph.nodes = [_renamed(inner, names) for inner in graph.nodes]
-        graph.outputs = [Port(names.get(p.name, p.name), p.type) for p in graph.outputs]
-    return dataclasses.replace(
-        node,
-        inputs=tuple(names.get(n, n) for n in node.inputs),
-        outputs=tuple(names.get(n, n) for n in node.outputs),
-    )

@@ -7,7 +7,7 @@ state; compatible shapes with matching names. What stays ambiguous is an error t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateinfer.errors import StateMismatch
@@ -28,12 +28,16 @@ End = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A graph input that holds state and the graph output that replaces it after each step."""
+    """A graph input that holds state and the graph output that replaces it after each step.
+
+    A lifted state is not in the file: `Model.stream` adds its ports to a recurrent node that starts from a constant.
+    """
 
     name: str
     input: str
     output: str
     shape: tuple[Dim, ...] | None
+    lifted: bool = False
 
 
 class _Flow:
@@ -44,6 +48,10 @@ class _Flow:
         self.final: dict[str, set[End]] = {}
         self.initial: list[tuple[End, str]] = []
         self.recurrent: list[Node] = []
+        self._cells: set[int] = set()
+        """Numbers of recognised cells."""
+        self.open: list[tuple[int, Node]] = []
+        """Recognised cells that do not tell the previous h from the input."""
         self._add(graph)
 
     def _add(self, graph: Graph) -> None:
@@ -65,15 +73,33 @@ class _Flow:
         self.sources.setdefault(name, []).extend(sources)
 
     def _add_recurrent(self, node: Node) -> None:
-        number = len(self.recurrent)
-        self.recurrent.append(node)
+        number = self._continued(node)
+        if number is None:
+            number = len(self.recurrent)
+            self.recurrent.append(node)
+        if node.origin is not None:
+            self._cells.add(number)
         ends = {Y_H: {(number, "h")}, Y_C: {(number, "c")}}
         for index, name in enumerate(node.outputs):
             if name and index in ends:
                 self.final.setdefault(name, set()).update(ends[index])
+        is_open = node.origin is not None and node.origin.is_open
+        if is_open:
+            self.open.append((number, node))
         for index, kind in ((H0, "h"), (C0, "c")):
-            if node.input(index):
+            if node.input(index) and not (is_open and index == H0):
                 self.initial.append(((number, kind), node.input(index)))
+
+    def _continued(self, node: Node) -> int | None:
+        """The number of the cell that a recognised one is the next step of; its results are no longer final then."""
+        before = self.ends_of_output(node.input(H0)) if node.origin is not None else set()
+        if len(before) != 1 or not {number for number, _ in before} <= self._cells:
+            return None
+        self.final = {name: ends - before for name, ends in self.final.items()}
+        ((number, _),) = before
+        if node.input(C0):
+            self.final = {name: ends - {(number, "c")} for name, ends in self.final.items()}
+        return number
 
     def upstream(self, name: str) -> Iterator[str]:
         """`name` and everything it is moved from."""
@@ -115,8 +141,10 @@ def detect_states(graph: Graph, given: Mapping[str, str] | None = None) -> tuple
     if given is not None:
         pairs = {i: _given_output(inputs, outputs, i, o) for i, o in given.items()}
     else:
-        pairs = _pair_by_flow(graph, inputs, outputs)
+        flow = _Flow(graph)
+        pairs = _pair_by_flow(flow, inputs, outputs)
         pairs |= _without_frame(_pair_by_name(inputs, outputs, pairs), len(inputs) - len(pairs))
+        _refuse_open(flow, inputs, pairs)
     if len(set(pairs.values())) != len(pairs):
         raise StateMismatch(f"one output cannot carry two states: {pairs}; pass states={{input: output}}")
     return tuple(State(i, i, pairs[i], inputs[i].shape) for i in inputs if i in pairs)
@@ -154,8 +182,7 @@ def _compatible(source: Port, target: Port) -> bool:
     return all(a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int))
 
 
-def _pair_by_flow(graph: Graph, inputs: dict[str, Port], outputs: dict[str, Port]) -> dict[str, str]:
-    flow = _Flow(graph)
+def _pair_by_flow(flow: _Flow, inputs: dict[str, Port], outputs: dict[str, Port]) -> dict[str, str]:
     output_ends = {name: flow.ends_of_output(name) for name in outputs}
     pairs = {}
     for name, ends in flow.ends_of_inputs(set(inputs)).items():
@@ -165,6 +192,17 @@ def _pair_by_flow(graph: Graph, inputs: dict[str, Port], outputs: dict[str, Port
         if best:
             pairs[name] = best
     return pairs
+
+
+def _refuse_open(flow: _Flow, inputs: dict[str, Port], pairs: dict[str, str]) -> None:
+    """Raises StateMismatch for a cell with some state carried on and an h that nothing tells from its input."""
+    carried = {end for name, ends in flow.ends_of_inputs(set(pairs)).items() for end in ends}
+    for number, node in flow.open:
+        sources = {name for i in (0, H0) for name in flow.upstream(node.input(i))}
+        candidates = [name for name in inputs if name in sources]
+        if (number, "c") in carried and len(candidates) > 1 and not pairs.keys() & set(candidates):
+            listed = ", ".join(candidates)
+            raise StateMismatch(f"the previous h of {node.label()} may be any of {listed}; pass states={{...}}")
 
 
 def _narrow(name: str, candidates: list[str], outputs: dict[str, Port], port: Port) -> str | None:
@@ -229,3 +267,20 @@ def _numbers(name: str) -> list[str]:
 
 def _core(words: list[str]) -> list[str]:
     return [w for w in words if w not in FILLER]
+
+
+def refuse_unstreamable(graph: Graph) -> None:
+    """Raises StateMismatch when whoever built the graph knows that frames cannot equal one run."""
+    if graph.unstreamable:
+        raise StateMismatch(f"{graph.unstreamable}; use run() on whole sequences")
+
+
+def check_forward(graph: Graph, states: Sequence[State]) -> None:
+    """Raises StateMismatch when a node with state from outside runs backward, so that frames cannot equal one run."""
+    refuse_unstreamable(graph)
+    _, fed = stateful_nodes(graph, {state.input for state in states})
+    for node in fed:
+        direction = node.attrs.get("direction", "forward")
+        direction = direction.decode() if isinstance(direction, bytes) else direction
+        if direction != "forward":
+            raise StateMismatch(f"{node.label()} runs {direction} in time, which cannot be streamed; use run()")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateinfer.graph.ir import Graph, Node
+from gateinfer.graph.ir import Graph, Node, subgraphs
 
 DECIDING: dict[str, tuple[int, ...]] = {
     "If": (0,),
@@ -25,38 +25,53 @@ DECIDING: dict[str, tuple[int, ...]] = {
 
 
 def deciding_inputs(graph: Graph) -> frozenset[str]:
-    """Names of integer or bool graph inputs whose value some shape or `If` depends on."""
-    producers: dict[str, Node] = {}
-    wanted: list[str] = []
-    _collect(graph, producers, wanted)
+    """Names of integer or bool graph inputs whose value some shape, `If` or length of a stack depends on."""
+    flow = _Flow()
+    flow.collect(graph)
     candidates = {port.name for port in graph.inputs if port.dtype.kind in "iub"}
     found, seen = set(), set()
-    while wanted:
-        name = wanted.pop()
+    while flow.wanted:
+        name = flow.wanted.pop()
         if name in seen:
             continue
         seen.add(name)
         if name in candidates:
             found.add(name)
-        node = producers.get(name)
+        flow.wanted.extend(flow.aliases.get(name, ()))
+        node = flow.producers.get(name)
         if node is not None and node.op not in ("Shape", "Size"):
-            wanted.extend(node.inputs)
-            wanted.extend(_branch_results(node, name))
+            flow.wanted.extend(node.inputs)
     return frozenset(found)
 
 
-def _collect(graph: Graph, producers: dict[str, Node], wanted: list[str]) -> None:
-    for node in graph.nodes:
-        producers.update((name, node) for name in node.outputs if name)
-        positions = (1,) if node.op.startswith("Reduce") else DECIDING.get(node.op, ())
-        wanted.extend(node.input(i) for i in positions if node.input(i))
-        for value in node.attrs.values():
-            if isinstance(value, Graph):
-                _collect(value, producers, wanted)
+class _Flow:
+    """Producers of all values, what other names they have around sub-graphs, and the values that decide."""
 
+    def __init__(self) -> None:
+        self.producers: dict[str, Node] = {}
+        self.aliases: dict[str, list[str]] = {}
+        self.wanted: list[str] = []
 
-def _branch_results(node: Node, name: str) -> list[str]:
-    """What an If's output `name` is called inside its branches."""
-    index = node.outputs.index(name)
-    branches = [value for value in node.attrs.values() if isinstance(value, Graph)]
-    return [branch.outputs[index].name for branch in branches if index < len(branch.outputs)]
+    def collect(self, graph: Graph) -> None:
+        for node in graph.nodes:
+            self.producers.update((name, node) for name in node.outputs if name)
+            positions = (1,) if node.op.startswith("Reduce") else DECIDING.get(node.op, ())
+            self.wanted.extend(node.input(i) for i in positions if node.input(i))
+            for inner in subgraphs(node):
+                self.collect(inner)
+                self._link_results(node, inner)
+            if node.op == "Loop" and isinstance(node.attrs.get("body"), Graph):
+                self._add_loop(node, node.attrs["body"])
+
+    def _link_results(self, node: Node, inner: Graph) -> None:
+        """What outputs of an If or a Loop are called inside."""
+        results = inner.outputs[1:] if node.op == "Loop" else inner.outputs
+        for name, port in zip(node.outputs, results, strict=False):
+            self.aliases.setdefault(name, []).append(port.name)
+
+    def _add_loop(self, node: Node, body: Graph) -> None:
+        """Carried values come from outside and from the turn before; a stack is as long as the loop makes turns."""
+        for source, before, after in zip(node.inputs[2:], body.inputs[2:], body.outputs[1:], strict=False):
+            self.aliases.setdefault(before.name, []).extend((source, after.name))
+        if len(body.outputs) > max(len(node.inputs) - 2, 0) + 1:
+            self.wanted.extend((node.input(0), node.input(1), body.outputs[0].name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -12,12 +11,10 @@ from gateinfer.errors import GateInferError, ModelError
 from gateinfer.graph.checks import check_graph, refuse_nonfinite_weights
 from gateinfer.graph.infer.recurrent import check_recurrent_nodes
 from gateinfer.graph.ir import Graph
+from gateinfer.loaders.files import read_source
 from gateinfer.loaders.onnx_functions import check_functions
 from gateinfer.loaders.onnx_graph import GraphReader
 from gateinfer.loaders.onnx_tensors import TensorReader
-
-MAX_FILE: Final = 2**31 - 1
-"""Bytes: protobuf's own limit."""
 
 _FIRST_IR_WITH_OPSET: Final = 3
 _FIRST_IR_WITH_OPTIONAL_INITIALIZER_INPUTS: Final = 4
@@ -42,7 +39,7 @@ def load_onnx(source: str | os.PathLike[str] | bytes, *, allow_nonfinite: bool =
         When the `onnx` package is missing.
     """
     onnx = _import_onnx()
-    content, folder = _content(source)
+    content, folder = read_source(source)
     try:
         model = _inline_functions(onnx, _parse(onnx, content))
         graph = _read(onnx, model, folder)
@@ -59,28 +56,6 @@ def _import_onnx() -> ModuleType:
     except ImportError:
         raise GateInferError("reading .onnx files needs the onnx package: pip install gateinfer[onnx]") from None
     return onnx
-
-
-def _content(source: str | os.PathLike[str] | bytes) -> tuple[bytes, Path | None]:
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        if len(source) > MAX_FILE:
-            raise ModelError(f"{len(source)} bytes of model, at most {MAX_FILE} expected")
-        return bytes(source), None
-    try:
-        path = Path(source)
-    except TypeError:
-        raise ModelError(f"expected a path or the bytes of a model, got {type(source).__name__}") from None
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"{str(path)!r} is not a plain file")
-        if status.st_size > MAX_FILE:
-            raise ModelError(f"{str(path)!r} has {status.st_size} bytes, at most {MAX_FILE} expected")
-        return path.read_bytes(), path.parent
-    except (OSError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _parse(onnx: ModuleType, content: bytes) -> Any:
@@ -118,6 +93,7 @@ def _read(onnx: ModuleType, model: Any, folder: Path | None) -> Graph:
     graph = GraphReader(TensorReader(folder), opset).read_main(model.graph, overridable)
     if not graph.outputs:
         raise ModelError("the graph has no outputs")
+    graph.domains = {o.domain: o.version for o in model.opset_import if o.domain not in ("", "ai.onnx")}
     check_graph(graph)
     check_recurrent_nodes(graph)
     return graph

@@ -2,12 +2,17 @@
 
 from gateinfer.lower import (  # noqa: F401  (importing a family registers its operators)
     conv,
+    einsum,
     elementwise,
+    indexing,
+    loop,
     norm,
+    order,
     pool,
     products,
     recurrent,
     reduce,
+    resize,
     softmax,
     views,
 )

@@ -10,7 +10,8 @@ import numpy as np
 
 from gateinfer._core import BINARY, DTYPES, REDUCTION, UNARY, Builder
 from gateinfer.errors import ShapeError, UnsupportedOp
-from gateinfer.graph.ir import Graph, Node
+from gateinfer.graph.checks import captures
+from gateinfer.graph.ir import Graph, Node, subgraphs
 from gateinfer.lower.tensor import Shape, Tensor, collapse
 
 Cache = dict[Hashable, Any]
@@ -43,12 +44,17 @@ class Lowering:
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         self._users: dict[str, list[Node]] = {}
         for node in self.nodes:
-            for name in filter(None, node.inputs):
+            for name in _reads(node):
                 self._users.setdefault(name, []).append(node)
         self._output_names = {port.name for port in graph.outputs}
         self._values: dict[str, Tensor] = {}
         self._cache = cache
         self._scalars: dict[tuple[float, np.dtype], Tensor] = {}
+
+    def inner(self, graph: Graph) -> Lowering:
+        """The lowering of a graph inside this one to a program of its own; it sees the constants and types here."""
+        seen = replace(graph, constants=self.graph.constants, types=self.graph.types)
+        return Lowering(seen, Builder(self.builder.isa), self._cache)
 
     # ---- the graph -------------------------------------------------------------------------------------------------
 
@@ -271,8 +277,14 @@ def live_nodes(graph: Graph) -> list[Node]:
     for node in reversed(graph.nodes):
         if needed.intersection(filter(None, node.outputs)):
             live.append(node)
-            needed.update(node.inputs)
+            needed.update(_reads(node))
     return live[::-1]
+
+
+def _reads(node: Node) -> list[str]:
+    """Names that `node` reads, as often as it does, and those that graphs inside it capture."""
+    given = [name for name in node.inputs if name]
+    return given + [name for graph in subgraphs(node) for name in captures(graph)]
 
 
 def _outer_inner(tensor: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateinfer._core import Builder, Program
+from gateinfer._core import Builder, Program, Runner
 from gateinfer.errors import GateInferError, UnsupportedOp
 from gateinfer.graph.ir import Graph, Node, Port
 from gateinfer.lower.context import Cache, Lowering
@@ -26,6 +26,9 @@ class Lowered:
     program: Program
     inputs: dict[str, Slot]
     outputs: dict[str, Slot]
+
+    def new_runner(self) -> Runner:
+        return Runner(self.program)
 
 
 def lower(graph: Graph, isa: str, cache: Cache, states: Sequence[tuple[str, str]] = ()) -> Lowered:
@@ -52,13 +55,18 @@ def lower(graph: Graph, isa: str, cache: Cache, states: Sequence[tuple[str, str]
     ctx = Lowering(graph, Builder(isa), cache)
     inputs = {port.name: _input(ctx, port) for port in graph.inputs}
     outputs = {port.name: _output(ctx, port) for port in graph.outputs}
-    place(ctx)
-    _lower_nodes(ctx)
-    for port in graph.outputs:
-        ctx.define(port.name, ctx.value(port.name))
+    emit(ctx)
     for source, target in states:
         ctx.builder.carry(outputs[target][0], inputs[source][0])
     return Lowered(ctx.builder.finish(), inputs, outputs)
+
+
+def emit(ctx: Lowering) -> None:
+    """Lowers all nodes of a graph whose inputs are defined, so that its outputs end up in their homes."""
+    place(ctx)
+    _lower_nodes(ctx)
+    for port in ctx.graph.outputs:
+        ctx.define(port.name, ctx.value(port.name))
 
 
 def _refusal(node: Node) -> str:
@@ -75,14 +83,14 @@ def _refusal(node: Node) -> str:
 
 def _lower_nodes(ctx: Lowering) -> None:
     """Lowers all nodes and collects what is unsupported, so that one error lists every such node."""
-    refused: list[str] = []
+    refused: dict[str, str] = {}
     for node in ctx.nodes:
         if node.output(0) in ctx.done:
             continue
         try:
             _lower_node(ctx, node)
         except UnsupportedOp as error:
-            refused.append(f"{node.label()}: {error}")
+            refused[next(filter(None, node.outputs))] = f"{node.label()}: {error}"
         except GateInferError as error:
             if not refused:  # else it may follow from a refusal further up
                 raise type(error)(f"{node.label()}: {error}") from error
@@ -90,8 +98,10 @@ def _lower_nodes(ctx: Lowering) -> None:
             for name in filter(ctx.wanted, node.outputs):
                 ctx.define_missing(name)
     if refused:
-        listed = "\n  ".join(refused)
-        raise UnsupportedOp(f"{len(refused)} node(s) cannot run natively:\n  {listed}")
+        listed = "\n  ".join(refused.values())
+        refusal = UnsupportedOp(f"{len(refused)} node(s) cannot run natively:\n  {listed}")
+        refusal.nodes = tuple(refused)
+        raise refusal
 
 
 def _lower_node(ctx: Lowering, node: Node) -> None:

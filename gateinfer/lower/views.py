@@ -12,11 +12,12 @@ import numpy as np
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering
+from gateinfer.lower.indexing import reduction, scatter_nd
 from gateinfer.lower.registry import lowers
 from gateinfer.lower.tensor import Tensor
 
 MAX_RUNS = 128
-"""Copies that one ScatterND or Pad may become."""
+"""Copies that one Pad may become."""
 MAX_PADDED = 2**24
 """Extent to which reflect, edge and wrap pad: their source positions are listed one by one."""
 
@@ -130,25 +131,20 @@ def lower_gather(ctx: Lowering, node: Node) -> None:
 
 @lowers("ScatterND", attrs=("reduction",))
 def lower_scatter(ctx: Lowering, node: Node) -> None:
-    """Known positions only, as exporters write `x[..., a:b] = y`: copies into a few windows."""
-    if node.attrs.get("reduction", "none") != "none":
-        raise UnsupportedOp(f"attribute 'reduction' = {node.attrs['reduction']!r} is not implemented; only 'none' is")
-    x, updates, out = ctx.value(node.input(0)), ctx.value(node.input(2)), ctx.out(node)
-    index = ctx.need_const(node, 1, "indices")
-    if index is None:
-        raise UnsupportedOp("has no 'indices'")
-    wrapped = [_checked_index(index[..., axis], extent) for axis, extent in enumerate(x.shape[: index.shape[-1]])]
-    result = out if out.is_dense else ctx.new(out.dtype, out.shape)
-    ctx.copy(result, x)
-    grid = _grid(wrapped)
+    """A regular grid of known positions, as exporters write `x[..., a:b] = y`, is a copy into a window."""
+    index = ctx.const(node.input(1))
+    grid = None
+    if index is not None and reduction(node) < 0:
+        extents = ctx.shape(node.input(0))[: index.shape[-1]]
+        grid = _grid([_checked_index(index[..., axis], extent) for axis, extent in enumerate(extents)])
     if grid is None:
-        _scatter_runs(ctx, result, updates, wrapped)
-    else:
-        for axis, (start, count, step) in enumerate(grid):
-            result = result.slice(axis, start, count, step)
-        ctx.copy(result, updates)
-    if not out.is_dense:
-        ctx.copy(out, Tensor.dense(result.id, out.dtype, out.shape))
+        scatter_nd(ctx, node)
+        return
+    x, updates, out = ctx.value(node.input(0)), ctx.value(node.input(2)), ctx.out(node)
+    ctx.copy(out, x)
+    for axis, (start, count, step) in enumerate(grid):
+        out = out.slice(axis, start, count, step)
+    ctx.copy(out, updates)
 
 
 def _grid(index: Sequence[np.ndarray]) -> list[tuple[int, int, int]] | None:
@@ -163,18 +159,6 @@ def _grid(index: Sequence[np.ndarray]) -> list[tuple[int, int, int]] | None:
             return None
         spans.append(spaced)
     return spans or None
-
-
-def _scatter_runs(ctx: Lowering, out: Tensor, updates: Tensor, index: Sequence[np.ndarray]) -> None:
-    """One copy for each evenly spaced run of positions. out is dense."""
-    places, rest = out.shape[: len(index)], out.shape[len(index) :]
-    flat = np.ravel_multi_index(tuple(i.ravel() for i in index), places) if index else np.zeros(1, np.int64)
-    blocks = runs(flat)
-    if any(step == 0 for _, _, count, step in blocks if count > 1):
-        raise UnsupportedOp("indices name one position several times")
-    target, source = ctx.reshaped(out, (prod(places), *rest)), ctx.reshaped(updates, (len(flat), *rest))
-    for position, start, count, step in blocks:
-        ctx.copy(target.slice(0, start, count, step), source.slice(0, position, count))
 
 
 # ---- padding ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ typedef struct gi_frame {
     void *const *ptr;        /* [tensors]; row r of a work or external tensor is elements * r further on */
     int64_t rows;
     const gi_kernels *kernels;
+    int64_t *turns;          /* loop turns left, inside of a loop; else NULL */
 } gi_frame;
 
 typedef struct gi_op gi_op;

@@ -63,7 +63,7 @@ def _scatter_nd(query: Query) -> TensorType:
     return query.type(0)
 
 
-@rule("ScatterElements", least=3, most=3, attrs="axis reduction")
+@rule("ScatterElements", "Scatter", least=3, most=3, attrs="axis reduction")
 def _scatter_elements(query: Query) -> TensorType:
     _indices(query)
     query.choice("reduction", "none", ("none", "add", "mul", "max", "min"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateinfer.graph.infer.elementwise import broadcast, same_dtype
 from gateinfer.graph.infer.registry import Query, rule
-from gateinfer.graph.ir import TensorType
+from gateinfer.graph.ir import Node, TensorType
 
 
 @rule("MatMul", least=2, most=2)
@@ -50,17 +50,22 @@ def _einsum(query: Query) -> TensorType:
 
 
 def einsum_terms(query: Query) -> tuple[list[str], str]:
-    """(letters of each input, letters of the result) of an Einsum node."""
+    """`einsum_letters` after checks."""
     equation = str(query.attr("equation")).replace(" ", "")
     if "." in equation:
         query.unsupported(f"equation {equation!r}: an ellipsis is not implemented")
-    left, arrow, result = equation.partition("->")
-    terms = left.split(",")
+    terms, result = einsum_letters(query.node)
     if len(terms) != len(query.node.inputs) or not all(t.isalpha() or not t for t in [*terms, result]):
         query.fail(f"equation {equation!r} does not fit {len(query.node.inputs)} inputs")
-    if not arrow:
-        letters = left.replace(",", "")
-        result = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
     if len(set(result)) < len(result):
         query.fail(f"equation {equation!r} repeats a letter in its result")
     return terms, result
+
+
+def einsum_letters(node: Node) -> tuple[list[str], str]:
+    """(letters of each input, letters of the result) of an Einsum node."""
+    left, arrow, result = str(node.attrs["equation"]).replace(" ", "").partition("->")
+    if not arrow:
+        letters = left.replace(",", "")
+        result = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    return left.split(","), result

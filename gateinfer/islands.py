@@ -1,0 +1,115 @@
+"""What the engine has no op for runs in onnxruntime: one session per island, created when a plan is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gateinfer.errors import ModelError, UnsupportedOp
+from gateinfer.graph.ir import Graph, Node, Port, TensorType
+from gateinfer.loaders.onnx_writer import to_onnx
+
+RECURRENT = ("LSTM", "GRU", "RNN")
+"""Never given away: the engine exists for them."""
+
+_DTYPES = {"float": "f4", "double": "f8", "float16": "f2", "bool": "?"}
+
+
+@cache
+def available() -> bool:
+    """True when onnxruntime and onnx can be imported."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def foreign_types(
+    node: Node,
+    types: Sequence[TensorType | None],
+    values: Sequence[np.ndarray | None],
+    opset: int,
+    domains: dict[str, int],
+) -> list[TensorType]:
+    """Types of the outputs of a node without a shape rule, as onnxruntime infers them for these operands.
+
+    Raises
+    ------
+    UnsupportedOp
+        onnxruntime has no such operator either, or the shapes depend on run-time values.
+    """
+    inputs: list[Port] = []
+    constants: dict[str, np.ndarray] = {}
+    for name, found, value in zip(node.inputs, types, values, strict=True):
+        if value is not None:
+            constants[name] = value
+        elif found is not None and name not in (port.name for port in inputs):
+            inputs.append(Port(name, found))
+    outputs = [Port(name, TensorType(np.dtype("V"), None)) for name in node.outputs if name]
+    session = _session(Graph(inputs, outputs, [node], constants, opset, domains=domains), node.label())
+    inferred = {arg.name: _tensor_type(node, arg) for arg in session.get_outputs()}
+    return [inferred.get(name, TensorType(np.dtype("V"), None)) for name in node.outputs]
+
+
+def _tensor_type(node: Node, arg: Any) -> TensorType:
+    kind = arg.type.removeprefix("tensor(").removesuffix(")")
+    try:
+        dtype = np.dtype(_DTYPES.get(kind, kind))
+    except TypeError:
+        raise UnsupportedOp(f"{node.label()}: its output is a {arg.type}, which the engine cannot hold") from None
+    if not all(isinstance(extent, int) for extent in arg.shape):
+        raise UnsupportedOp(f"{node.label()}: the shape of its output, {arg.shape}, depends on run-time values")
+    return TensorType(dtype, tuple(arg.shape))
+
+
+def _session(graph: Graph, label: str) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4
+    try:
+        content = to_onnx(graph).SerializeToString()
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own family of exceptions, some of them bare RuntimeError
+        reason = " ".join(str(error).split())
+        raise UnsupportedOp(f"{label}: no native operator, and onnxruntime refuses it: {reason}") from None
+
+
+class Island:
+    """A sub-graph in onnxruntime. `run` reads and writes arrays of fixed shapes.
+
+    Attributes
+    ----------
+    inputs, outputs : list of str
+    ops : list of str
+        Operators inside, in order.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.inputs = [port.name for port in graph.inputs]
+        self.outputs = [port.name for port in graph.outputs]
+        self.ops = [node.op for node in graph.nodes]
+        self._session = _session(replace(graph, defaults={}), f"an island of {len(self.ops)} nodes")
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Reads the inputs from `arrays` and writes the outputs into them.
+
+        Raises
+        ------
+        ModelError
+            onnxruntime fails on these values.
+        """
+        try:
+            results = self._session.run(self.outputs, {name: arrays[name] for name in self.inputs})
+        except Exception as error:  # see _session
+            raise ModelError(f"onnxruntime failed in an island: {' '.join(str(error).split())}") from None
+        for name, result in zip(self.outputs, results, strict=True):
+            arrays[name][...] = result

@@ -1,0 +1,82 @@
+"""What the streams of one model lift, by the extents of their frames: found once and shared."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+import numpy as np
+
+from gateinfer.errors import GateInferError, StateMismatch
+from gateinfer.graph.ir import Graph, Shapes
+from gateinfer.graph.lift import Lift
+from gateinfer.graph.states import State, refuse_unstreamable
+from gateinfer.graph.time_search import Specialize, find_lift
+
+MAX_LIFTS = 32
+"""Entries kept per model; the one made first goes first."""
+
+
+class Lifts:
+    """Lifts of one model. Safe to use from several threads: two may find the same one at the same time.
+
+    Parameters
+    ----------
+    graph : folded.
+    is_deciding : says of an input whether shapes or control flow depend on its value.
+    specialize : as `fold.specialize`.
+    """
+
+    def __init__(self, graph: Graph, is_deciding: Callable[[str], bool], specialize: Specialize) -> None:
+        self._graph = graph
+        self._is_deciding = is_deciding
+        self._specialize = specialize
+        self._found: OrderedDict[Hashable, Lift | None] = OrderedDict()
+
+    def guess(self, states: Sequence[State], shapes: Shapes, values: Mapping[str, np.ndarray]) -> Lift | None:
+        """The lift before the first frame, open extents taken as 1; None also when that cannot be known yet.
+
+        Raises
+        ------
+        StateMismatch
+            No frames of any shape could be streamed.
+        """
+        refuse_unstreamable(self._graph)
+        full = dict(shapes)
+        for port in self._graph.inputs:
+            if port.name in values or port.name in full or port.name in self._graph.defaults:
+                continue
+            if port.shape is None or self._is_deciding(port.name):
+                return None
+            full[port.name] = tuple(d if isinstance(d, int) else 1 for d in port.shape)
+        try:
+            return self.at(states, full, values)
+        except StateMismatch:
+            raise
+        except GateInferError:
+            return None
+
+    def at(
+        self, states: Sequence[State], shapes: Shapes, values: Mapping[str, np.ndarray], known: Lift | None = None
+    ) -> Lift | None:
+        """The lift for frames of these shapes; see `find_lift`. `known` is what the same stream has lifted so far."""
+        times = dict(known.axes) if known else {}
+        extents = {name: _without(shape, times.get(name)) for name, shape in shapes.items()}
+        pairs = tuple((state.input, state.output) for state in states)
+        constants = tuple((name, v.dtype.str, v.shape, v.tobytes()) for name, v in sorted(values.items()))
+        key = (tuple(sorted(extents.items())), constants, pairs)
+        if key not in self._found:
+            fed = shapes.keys() | values.keys()
+            unfed = {name: value for name, value in self._graph.defaults.items() if name not in fed}
+            lift = find_lift(self._graph, states, shapes, {**unfed, **values}, self._specialize)
+            if known and (lift is None or (lift.axes, lift.pairs) != (known.axes, known.pairs)):
+                raise StateMismatch("frames of these shapes need other states than the stream has; open a new stream")
+            self._found[key] = lift
+            if len(self._found) > MAX_LIFTS:
+                self._found.popitem(last=False)
+            return lift
+        return self._found[key]
+
+
+def _without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
+    return shape if axis is None else (*shape[:axis], 0, *shape[axis + 1 :])
