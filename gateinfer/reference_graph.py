@@ -69,7 +69,9 @@ ScopedOperator = Callable[[list[Any], dict[str, Array]], tuple[Array, ...]]
 
 def _walk(nodes: list[Node], opset: int) -> Callable[[dict[str, Array]], None]:
     """A function that runs `nodes` on the values in scope and adds their results."""
-    steps = [(node, _loop(node, opset) if node.op == "Loop" else _blind(_operator(node, opset))) for node in nodes]
+    steps = [
+        (node, _loop(node, opset) if node.op in ("Loop", "Scan") else _blind(_operator(node, opset))) for node in nodes
+    ]
 
     def run(scope: dict[str, Array]) -> None:
         for node, operator in steps:
@@ -96,7 +98,7 @@ def _loop(node: Node, opset: int) -> ScopedOperator:
         last = len(inputs) - scanned
         carried, series = inputs[2:last], inputs[last:]
         count = trips if trips >= 0 else math.inf if inputs[0] is None else int(inputs[0])
-        going = trips >= 0 or inputs[1] is None or bool(inputs[1])
+        going = inputs[1] is None or bool(inputs[1])
         stacked: list[list[Array]] = [[] for _ in leaving[(trips < 0) + len(carried) :]]
         index = 0
         while going and index < count:

@@ -679,3 +679,36 @@ def test_a_loop_around_an_operator_that_is_not_native_becomes_an_island() -> Non
         np.testing.assert_array_equal(got, figures)
     with pytest.raises(gi.UnsupportedOp, match="no native operator Atan"):
         gi.load(model, fallback=None)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_float64_reference_runs_loops(first):
+    """x doubled n times unless the first condition is false, as the engine does it."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["v", "v"], ["w"]),
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Identity", ["w"], ["seen"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, [2]),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [2]),
+            helper.make_tensor_value_info("seen", TensorProto.FLOAT, [2]),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["n", "first", "x"], ["last", "all"], body=body)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("last",)],
+        [numpy_helper.from_array(np.array(3), "n"), numpy_helper.from_array(np.array(first), "first")],
+    )
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    report = gi.validate(gi.load(content), [np.array([1, 2], np.float32)], oracles=["reference"]).check()
+    assert report.max_abs == 0
