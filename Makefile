@@ -50,8 +50,10 @@ test: $(BUILT) ## everything CI runs: lint, C tests, sanitizers, every instructi
 	@$(MAKE) -j$(JOBS) --output-sync=target ctest asan isa
 	$(BIN)/pytest
 
-# Tests that run the compiled engine; the rest need not be repeated per instruction set or sanitizer.
-WITHOUT_ENGINE := architecture cli graph_passes onnx_loader packaging reference
+# Tests whose outcome hangs on compiled code; the rest (files, passes, text, tools) need not be repeated per instruction
+# set or sanitizer.
+WITHOUT_ENGINE := architecture cli examples graph_passes hostile_files hostile_paths npz_safetensors onnx_loader \
+  packaging readme reference shape_rules states
 ENGINE_TESTS = $(filter-out $(WITHOUT_ENGINE:%=tests/test_%.py),$(wildcard tests/test_*.py))
 
 isa: isa-scalar isa-avx2 ## the engine's tests with the instruction set held down

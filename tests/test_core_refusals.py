@@ -10,7 +10,7 @@ import pytest
 from nets import recurrent_net
 
 import gateinfer as gi
-from gateinfer._core import DTYPES, Builder, Cell, Runner, pack_cell
+from gateinfer._core import DTYPES, Builder, Cell, Runner, pack_cell, pack_dense
 from gateinfer.errors import GateInferError, ModelError
 
 F32 = DTYPES[np.dtype(np.float32)]
@@ -80,6 +80,19 @@ def test_a_refused_layer_is_not_run() -> None:
         layer.build(x=x, y=None, hn=None)
     runner = Runner(layer.builder.finish())
     assert runner.program.op_names == []
+    runner.bind(layer.memory, np.zeros(1000, np.float32))
+    runner.step()
+
+
+def test_nothing_is_not_walked_step_by_step() -> None:
+    """2^40 steps of no sequences, and as many rows of no columns: done at once."""
+    layer = _Layer("lstm")
+    empty = (layer.memory, 0, (2**40, 0, INPUTS), (0, 0, 1))
+    layer.build(x=empty, y=None, hn=None, cn=None)
+    packed = layer.builder.constant(pack_dense(np.ones((0, 0), np.float32), None))
+    rows = (2**40, 0), (0, 1)
+    layer.builder.dense((layer.builder.work(F32, 1), 0, *rows), (layer.memory, 0, *rows), packed)
+    runner = Runner(layer.builder.finish())
     runner.bind(layer.memory, np.zeros(1000, np.float32))
     runner.step()
 

@@ -74,6 +74,7 @@ int gi_build_dense(gi_builder *b, const gi_view *out, const gi_view *in, int pac
     const gi_view weight = {.tensor = packed, .rank = 1, .shape = {size}, .stride = {1}};
     if (gi_check_view(b, &weight, "dense weight", err) < 0 || gi_check_dtype(b, &weight, GI_F32, "dense weight", err) < 0)
         return GI_ERR_SHAPE;
+    if (!gi_view_count(out)) return GI_OK;
     dense_op *op = gi_builder_op(b, sizeof *op, run_dense, "dense", err);
     if (!op) return GI_ERR_MEMORY;
     op->K = K, op->N = N;
