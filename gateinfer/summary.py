@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from gateinfer.model import Model
     from gateinfer.plan import Plan
 
+OPEN_EXTENTS = (1, 32, 512, 8192)
+"""What extents that nobody gave count as: the first that makes a program; windows need more than 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -99,7 +102,7 @@ def summarize(
     ----------
     model : Model
     shapes : mapping of input name to shape, optional
-        Extents that neither this nor the file gives count as 1.
+        Extents that neither this nor the file gives count as the first of `OPEN_EXTENTS` that makes a program.
     constants : mapping, optional
         Inputs that keep one value, as in `Model.stream`.
     """
@@ -124,22 +127,35 @@ def summarize(
 def _plan(model: Model, shapes: dict[str, tuple[int, ...]], constants: dict[str, Any]) -> tuple[Plan | None, str]:
     """The plan for these shapes and a remark; no plan when they do not determine one."""
     values = {name: as_feed(model.port(name), value, "constant") for name, value in constants.items()}
-    full = {p.name: _closed(p) for p in model.inputs if p.name not in values and p.name not in model.graph.defaults}
-    guessed = [name for name in full if name not in shapes and _is_open(model.port(name))]
-    full |= shapes
-    try:
-        plan = model.plan(full, values)
-    except GateInferError as error:
-        return (
-            None,
-            f"no figures until shapes and constants are given for the open inputs: {str(error).splitlines()[0]}",
-        )
-    used = ", ".join(f"{name} {full[name]}" for name in guessed)
-    return plan, f"figures are for {used}" if used else ""
+    ports = [p for p in model.inputs if p.name not in values and p.name not in model.graph.defaults]
+    guessed = [p.name for p in ports if p.name not in shapes and _is_open(p)]
+    reasons: list[str] = []
+    for extent in _extents(model.graph) if guessed else (1,):
+        full = _closed(ports, extent) | shapes
+        try:
+            plan = model.plan(full, values)
+        except GateInferError as error:
+            reasons.append(str(error).splitlines()[0])
+            continue
+        used = ", ".join(f"{name} {full[name]}" for name in guessed)
+        return plan, f"figures are for {used}" if used else ""
+    return None, f"no figures until shapes and constants are given for the open inputs: {reasons[0]}"
 
 
-def _closed(port: Port) -> tuple[int, ...]:
-    return tuple(d if isinstance(d, int) else 1 for d in port.shape or ())
+def _extents(graph: Graph) -> tuple[int, ...]:
+    """Open extents to try: 1 first, unless a loop would then have one turn and dissolve, which hides its cell."""
+    return OPEN_EXTENTS[any(node.op in ("Loop", "Scan") for node in graph.nodes) :]
+
+
+def _closed(ports: list[Port], extent: int) -> dict[str, tuple[int, ...]]:
+    """Shapes with open extents closed: all by `extent`, but an open leading one next to others is a batch of 1."""
+    batch = {p.shape[0] for p in ports if p.shape and sum(not isinstance(d, int) for d in p.shape) > 1}
+
+    def close(port: Port) -> tuple[int, ...]:
+        shape = port.shape or ()
+        return tuple(d if isinstance(d, int) else 1 if d and d in batch else extent for d in shape)
+
+    return {port.name: close(port) for port in ports}
 
 
 def _is_open(port: Port) -> bool:

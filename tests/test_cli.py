@@ -98,6 +98,20 @@ def test_info_table(lstm, capsys, style):
     assert "LSTM" in out and "layer" in out and "multiply-adds" in out
 
 
+def test_figures_where_a_window_needs_more_than_one_frame():
+    """Open extents that count as 1 would leave no program; the batch stays 1."""
+    weights = numpy_helper.from_array(np.ones((2, 1, 50), np.float32), "W")
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", c, t])
+        for name, c, t in [("x", 1, "T"), ("y", 2, "U")]
+    )
+    node = helper.make_node("Conv", ["x", "W"], ["y"])
+    graph = helper.make_graph([node], "windows", [x], [y], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    summary = gi.load(model.SerializeToString()).summary()
+    assert summary.macs and "(1, 1, 512)" in summary.note
+
+
 def test_summary_prints(lstm):
     assert "LSTM" in str(gi.load(lstm).summary())
 

@@ -90,7 +90,7 @@ def test_nothing_is_not_walked_step_by_step() -> None:
     empty = (layer.memory, 0, (2**40, 0, INPUTS), (0, 0, 1))
     layer.build(x=empty, y=None, hn=None, cn=None)
     packed = layer.builder.constant(pack_dense(np.ones((0, 0), np.float32), None))
-    rows = (2**40, 0), (0, 1)
+    rows = (2**40, 0), (1, 1)
     layer.builder.dense((layer.builder.work(F32, 1), 0, *rows), (layer.memory, 0, *rows), packed)
     runner = Runner(layer.builder.finish())
     runner.bind(layer.memory, np.zeros(1000, np.float32))

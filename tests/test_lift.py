@@ -482,3 +482,14 @@ def test_state_carried_by_a_loop_is_lifted(cell, learned):
 def test_loops_that_know_more_than_their_step_are_refused(extra):
     with pytest.raises(StateMismatch, match="over time"):
         gi.load(loop_net("rnn", extra=extra).SerializeToString()).stream()
+
+
+def test_length_that_only_a_reshape_fixes():
+    """Exporters write the traced length into a Reshape under an open extent: frames of that length carry on."""
+    nodes = [gru("x", "Y", "layer"), node("Reshape", "Y shape", "y")]
+    free, baked = (load(nodes, {"x": ("T", 1, 2)}, shape=np.array([steps, 1, 2]), **W2) for steps in (-1, 4))
+    x = RNG.normal(size=(12, 1, 2)).astype("f4")
+    stream = baked.stream()
+    with pytest.raises(ShapeError, match=r"\[3, 1, 1, 2\].* cannot become \[4, 1, 2\]"):
+        stream(x[:3])
+    np.testing.assert_array_equal(np.concatenate([stream(part) for part in np.split(x, 3)]), free(x))

@@ -110,7 +110,7 @@ def _model(parser: argparse.ArgumentParser) -> None:
 def _shapes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape", action="append", default=[], type=parse_shape, metavar="NAME=N,N", dest="shapes",
-        help="shape of an input, such as x=1,576 (repeatable); open extents count as 1",
+        help="shape of an input, such as x=1,576 (repeatable); open extents count as 1, or more if a program needs it",
     )  # fmt: skip
 
 

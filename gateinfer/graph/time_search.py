@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from gateinfer.errors import GateInferError, StateMismatch
+from gateinfer.errors import GateInferError, ShapeError, StateMismatch
 from gateinfer.graph.checks import definitions
 from gateinfer.graph.ir import Dim, Graph, Node, Shapes
 from gateinfer.graph.lift import (
@@ -101,6 +101,8 @@ class _Search:
         carried = {state.output for state in states}
         self.outputs = [port.name for port in graph.outputs if port.name not in carried]
         self.frames = [p for p in graph.inputs if p.name in shapes and p.name not in self.held]
+        self.baked: dict[tuple[tuple[str, int], ...], int] = {}
+        """Lengths that the file fixes without declaring them."""
         self.has_free = False
         """Recurrent nodes along time start from no state input."""
         self.taken = set(definitions(graph)) | {port.name for port in graph.outputs}
@@ -138,10 +140,15 @@ class _Search:
 
     def _lengths(self, axes: Axes) -> list[int]:
         """Those to look at: of free extents two, of one the file fixes that first."""
+        fixed = self._fixed(axes)
+        return [fixed, fixed] if fixed else self._probes()
+
+    def _fixed(self, axes: Axes) -> int:
+        """The length that the file fixes, by its ports or only by its arithmetic (see `_look`), or 0."""
         name, axis = next(iter(axes.items()))
         declared = next(port.shape for port in self.frames if port.name == name)
         fixed = declared[axis] if declared else None
-        return [fixed, fixed] if isinstance(fixed, int) and fixed > 1 else self._probes()
+        return fixed if isinstance(fixed, int) and fixed > 1 else self.baked.get(tuple(axes.items()), 0)
 
     def _loop_shape(self, end: LoopEnd, axes: Axes) -> tuple[Dim, ...]:
         if not self._is_open(axes):
@@ -169,7 +176,7 @@ class _Search:
             if self.held and not self.has_wired and isinstance(extent, int):
                 continue  # the file has caches: layers along a fixed axis work inside one frame
             try:
-                scans = looked = self._tracked(axes, self._lengths(axes)[0])
+                scans = looked = self._look(axes)
             except GateInferError as error:
                 refusals.append(error)
                 continue
@@ -187,6 +194,18 @@ class _Search:
             f"the model keeps its state inside ({listed}), and no axis of {frames or 'its inputs'} is the sequence "
             f"these nodes scan; {REMEDY}"
         )
+
+    def _look(self, axes: Axes) -> list[str]:
+        """As `_tracked`. Exporters may call an extent free that a Reshape fixes: then the frames have to have it."""
+        try:
+            return self._tracked(axes, self._lengths(axes)[0])
+        except ShapeError:
+            name, axis = next(iter(axes.items()))
+            if self._fixed(axes) or (own := self.shapes[name][axis]) < 2:
+                raise
+            scans = self._tracked(axes, own)
+            self.baked[tuple(axes.items())] = own
+            return scans
 
     def _groups(self) -> list[tuple[Axes, Dim]]:
         """Axes of the frames that vary together, those with free extents first."""
@@ -228,14 +247,13 @@ class _Search:
     def _checked(self, axes: Axes) -> tuple[int, tuple[Graph, Tracker]]:
         """(the only length the file can run at or 0, graph and places), once nothing mixes over time."""
         name, axis = next(iter(axes.items()))
-        declared = next(p for p in self.frames if p.name == name).shape
+        fixed = self._fixed(axes)
         try:
             probes = [self._track(axes, length) for length in self._probes()]
             self._refuse(axes, self._fault(probes))
             return 0, probes[0]
         except GateInferError as error:
-            fixed = declared[axis] if declared else None
-            if not isinstance(fixed, int) or fixed < 2:
+            if not fixed:
                 if isinstance(error, StateMismatch):
                     raise
                 raise StateMismatch(f"cannot be streamed along axis {axis} of {name!r}: {error}; {REMEDY}") from error
