@@ -54,7 +54,19 @@ def foreign_types(
     outputs = [Port(name, TensorType(np.dtype("V"), None)) for name in node.outputs if name]
     session = _session(Graph(inputs, outputs, [node], constants, opset, domains=domains), node.label())
     inferred = {arg.name: _tensor_type(node, arg) for arg in session.get_outputs()}
+    if any(found.shape == () for found in inferred.values()):
+        inferred = _types_of_a_run(session, inputs, node)
     return [inferred.get(name, TensorType(np.dtype("V"), None)) for name in node.outputs]
+
+
+def _types_of_a_run(session: Any, inputs: Sequence[Port], node: Node) -> dict[str, TensorType]:
+    """The types that zeros lead to: onnxruntime says the same of a scalar and of a shape it does not know."""
+    names = [arg.name for arg in session.get_outputs()]
+    try:
+        results = session.run(names, {port.name: np.zeros(port.type.extents, port.dtype) for port in inputs})
+    except Exception as error:  # see _session
+        raise UnsupportedOp(f"{node.label()}: the shape of its output is not known: {error}") from None
+    return {name: TensorType(result.dtype, result.shape) for name, result in zip(names, results, strict=True)}
 
 
 def _tensor_type(node: Node, arg: Any) -> TensorType:
@@ -112,4 +124,6 @@ class Island:
         except Exception as error:  # see _session
             raise ModelError(f"onnxruntime failed in an island: {' '.join(str(error).split())}") from None
         for name, result in zip(self.outputs, results, strict=True):
+            if result.shape != arrays[name].shape:
+                raise ModelError(f"an island gives {name!r} the shape {result.shape}, expected {arrays[name].shape}")
             arrays[name][...] = result

@@ -29,7 +29,7 @@ MAX_PLANS = 32
 MAX_PLAN_BYTES = 8 << 30
 """Memory one stream of one plan may take. More is surely a wrong shape, and is refused before it is allocated."""
 
-FREE_PLAN_BYTES, MAX_GROWTH = 256 << 20, 256
+FREE_PLAN_BYTES, MAX_GROWTH = 64 << 20, 256
 """Beyond the first, memory may be that many times what the caller feeds and the file holds: a few numbers in a file
 must not make gigabytes."""
 
@@ -116,8 +116,15 @@ class PlanCache:
             graph = self.specialize(lift.prepared(self.graph), {**shapes, **lift.loop_shapes}, values)
             graph = lift_states(graph, lift)
             states = (*states, *lift.pairs)
-        lowered = self._lower(graph, states)
-        _check_size(graph, lowered, self._file_elements)
+        # Each value first, because lowering may need memory in proportion to one; then what they take together.
+        limit = _memory_limit(graph, self._file_elements)
+        produced = (graph.types.get(name) for node in graph.nodes for name in node.outputs)
+        _check_size(graph, max((_bytes(found) for found in produced if found is not None), default=0), limit)
+        try:
+            lowered = self._lower(graph, states)
+        except MemoryError as error:
+            raise ModelError(f"these shapes need more memory than there is: {error}") from None
+        _check_size(graph, lowered.program.work_bytes + sum(lowered.program.external_bytes.values()), limit)
         return Plan(graph, lowered)
 
     def specialize(
@@ -154,16 +161,21 @@ class PlanCache:
         return islands.foreign_types(node, types, values, self.graph.opset, self.graph.domains)
 
 
-def _check_size(graph: Graph, lowered: Lowered | Staged, file_elements: int) -> None:
-    size = lowered.program.work_bytes + sum(lowered.program.external_bytes.values())
-    given = sum(lowered.program.external_bytes[tensor] for tensor, _, _ in lowered.inputs.values())
-    given += file_elements * 4
-    limit = min(FREE_PLAN_BYTES + MAX_GROWTH * given, MAX_PLAN_BYTES)
+def _bytes(found: TensorType) -> int:
+    return found.size * found.dtype.itemsize if found.is_static else 0
+
+
+def _memory_limit(graph: Graph, file_elements: int) -> int:
+    given = sum(_bytes(port.type) for port in graph.inputs) + file_elements * 4
+    return min(FREE_PLAN_BYTES + MAX_GROWTH * given, MAX_PLAN_BYTES)
+
+
+def _check_size(graph: Graph, size: int, limit: int) -> None:
     if size > limit:
         shapes = {port.name: port.shape for port in graph.inputs}
         raise ModelError(
-            f"these shapes need {size / 2**30:.2f} GiB of memory, at most {limit / 2**30:.2f} are allowed for "
-            f"{given} bytes of inputs and weights; inputs: {shapes}"
+            f"these shapes need {size / 2**30:.2f} GiB of memory, at most {limit / 2**30:.2f} are allowed for inputs "
+            f"and weights of this size; inputs: {shapes}"
         )
 
 

@@ -349,6 +349,7 @@ _BOMBS = {
         node("Conv", "x w", "y", pads=[2**26, 2**26]), feed=(1, 1, 4), w=np.ones((1, 1, 3), np.float32)
     ),
     "constant-of-shape": _grown(node("ConstantOfShape", "s", "k"), node("Add", "k x", "y"), s=np.array([2**26])),
+    "resize": _grown(node("Resize", "x _ s", "y"), feed=(1, 1, 2), s=np.array([1, 1, 2**27], np.float32)),
     "doubling": _grown(
         node("Identity", "x", "v0"),
         *[node("Concat", f"v{i} v{i}", f"v{i + 1}", axis=0) for i in range(28)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_models
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -149,3 +150,20 @@ def test_partition_levels():
     assert [stage.foreign for stage in stages] == [False, True, False]
     assert [[p.name for p in stage.graph.inputs] for stage in stages] == [["x"], ["a"], ["c"]]
     assert [[p.name for p in stage.graph.outputs] for stage in stages] == [["a", "e"], ["c"], ["d"]]
+
+
+@pytest.mark.parametrize(
+    ("made", "feed", "constants"),
+    [
+        (onnx_models.node("Resize", "x _ s", "y", mode="linear"), (1, 1, 4), {"s": np.array([1, 1, 2], np.float32)}),
+        (onnx_models.node("Einsum", "x", "y", equation="...i->..."), (2, 3), {}),
+        (onnx_models.node("MeanVarianceNormalization", "x", "y"), (2, 3, 2, 2), {}),
+    ],
+    ids=["resize-linear", "einsum-ellipsis", "shape-unknown-to-onnxruntime"],
+)
+def test_what_a_native_operator_does_not_implement_runs_there(made, feed, constants):
+    """Never natively: the lowering of an operator honours only what its shape rule accepts."""
+    content = onnx_models.model([made], {"x": feed}, "y", constants).SerializeToString()
+    x = np.random.default_rng(0).standard_normal(feed, dtype=np.float32)
+    expected = ort.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    np.testing.assert_allclose(gi.load(content).run(None, {"x": x})[0], expected, rtol=1e-5, atol=1e-6)

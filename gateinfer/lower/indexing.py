@@ -93,7 +93,7 @@ def lower_one_hot(ctx: Lowering, node: Node) -> None:
 def lower_trilu(ctx: Lowering, node: Node) -> None:
     x, out = ctx.value(node.input(0)), ctx.out(node)
     known = ctx.need_const(node, 1, "k")
-    offset = 0 if known is None else int(known.item())
+    offset = 0 if known is None else int(np.clip(known.item(), -x.shape[-2] - 1, x.shape[-1] + 1))
     upper = bool(node.attrs.get("upper", 1))
     lower_part = np.tri(x.shape[-2], x.shape[-1], offset - 1 if upper else offset, dtype=bool)
     mask = ctx.constant(~lower_part if upper else lower_part)

@@ -9,6 +9,7 @@ import numpy as np
 
 from gateinfer._core import Builder, Program, Runner
 from gateinfer.errors import GateInferError, UnsupportedOp
+from gateinfer.graph.infer import has_rule, infer
 from gateinfer.graph.ir import Graph, Node, Port
 from gateinfer.lower.context import Cache, Lowering
 from gateinfer.lower.placement import place
@@ -69,16 +70,27 @@ def emit(ctx: Lowering) -> None:
         ctx.define(port.name, ctx.value(port.name))
 
 
-def _refusal(node: Node) -> str:
+def _refusal(ctx: Lowering, node: Node) -> str:
     rule = rule_for(node)
     if rule is None:
         domain = f" of domain {node.domain!r}" if node.domain else ""
         return f"no native operator {node.op}{domain}"
     try:
         check_attrs(node, rule)
+        _check_by_shape_rule(ctx, node)
     except UnsupportedOp as error:
-        return str(error)
+        return str(error).removeprefix(f"{node.label()}: ")
     return ""
+
+
+def _check_by_shape_rule(ctx: Lowering, node: Node) -> None:
+    """Raises UnsupportedOp for what the engine's shape rule does not implement.
+
+    The types may come from elsewhere: a node that its own rule refuses may run in onnxruntime, but never here.
+    """
+    if has_rule(node):
+        types = [ctx.graph.types.get(name) if name else None for name in node.inputs]
+        infer(node, types, [ctx.const(name) for name in node.inputs], ctx.graph.opset, empty=True)
 
 
 def _lower_nodes(ctx: Lowering) -> None:
@@ -105,7 +117,7 @@ def _lower_nodes(ctx: Lowering) -> None:
 
 
 def _lower_node(ctx: Lowering, node: Node) -> None:
-    refusal = _refusal(node)
+    refusal = _refusal(ctx, node)
     rule = rule_for(node)
     if refusal or rule is None:
         raise UnsupportedOp(refusal)
