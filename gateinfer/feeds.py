@@ -52,15 +52,20 @@ def as_names(value: Any, what: str) -> list[str]:
     return names
 
 
-def as_shape(port: Port, value: Any, what: str) -> tuple[int, ...]:
-    """A caller's shape for `port` as a tuple of extents >= 0."""
+def as_extents(value: Any, what: str) -> tuple[int, ...]:
+    """A caller's shape as a tuple of extents >= 0."""
     try:
         shape = tuple(operator.index(extent) for extent in value) if isinstance(value, Iterable) else None
     except Exception:  # iterating over a caller's object and reading its items may raise anything
         shape = None
     if shape is None or min(shape, default=0) < 0:
-        got = shape or type(value).__name__
-        raise ShapeError(f"{what} {port.name!r}: expected extents >= 0 that fit {spell(port.shape)}, got {got}")
+        raise ShapeError(f"{what}: expected a tuple of extents >= 0, got {shape or type(value).__name__}")
+    return shape
+
+
+def as_shape(port: Port, value: Any, what: str) -> tuple[int, ...]:
+    """A caller's shape for `port` as a tuple of extents >= 0 that fit."""
+    shape = as_extents(value, f"{what} {port.name!r}")
     check_shape(port, shape, what)
     return shape
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from gateinfer.errors import ModelError, ShapeError, StateMismatch
-from gateinfer.feeds import as_feed, as_shape, new_buffer, spell
+from gateinfer.feeds import as_extents, as_feed, as_shape, new_buffer, spell
 from gateinfer.graph.bind import bind_shapes
 from gateinfer.graph.ir import Port, TensorType
 from gateinfer.graph.lift import Lift
@@ -82,7 +82,8 @@ class Stream:
         self._bindings: dict[Any, Binding] = {}
         check_forward(model.graph, states)
         self._check_constants()
-        self._take_lift(lift or model.lifts.guess(states, _fixed(shapes), self._constants))
+        fixed = {name: as_extents(shape, f"shapes= {name!r}") for name, shape in shapes.items()}
+        self._take_lift(lift or model.lifts.guess(states, fixed, self._constants))
         ports = {state.input: model.port(state.input) for state in states}
         self.state = StateStore(ports | self._lifted_ports(), initial, model.graph.defaults | self._learned())
         self._fix_shapes(shapes)
@@ -398,13 +399,6 @@ def _filled(port: Port, dims: Mapping[str, int], guess: int) -> tuple[int, ...]:
     if port.shape is None:
         raise StateMismatch(f"not even the rank of state {port.name!r} is known; pass shapes={{{port.name!r}: ...}}")
     return tuple(d if isinstance(d, int) else dims.get(d, guess) if d else guess for d in port.shape)
-
-
-def _fixed(shapes: Mapping[str, tuple[int, ...]]) -> Shapes:
-    try:
-        return {name: tuple(int(d) for d in shape) for name, shape in shapes.items()}
-    except (TypeError, ValueError) as error:
-        raise ShapeError(f"shapes= gives a tuple of integers for each input name: {error}") from None
 
 
 def _check_carry(plan: Plan, pairs: tuple[tuple[str, str], ...]) -> None:

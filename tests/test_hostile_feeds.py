@@ -130,7 +130,11 @@ def test_keywords_of_stream(gru: gi.Model, keyword: str, value: Any) -> None:
         gru.stream(**{keyword: value})
 
 
-@pytest.mark.parametrize("shape", [3, None, "abc", (1.5, 1, 3), (-1, 1, 3), (1, 3), (2**62, 2**62, 3), (None, 1, 3)])
+_NO_SHAPES = [3, None, "abc", (1.5, 1, 3), (-1, 1, 3), (1, 3), (2**62, 2**62, 3), (None, 1, 3), _Endless(),
+              _Raises(OSError()), memoryview(GOOD)]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", _NO_SHAPES, ids=lambda shape: repr(shape)[:20])
 def test_shapes_that_are_none(gru: gi.Model, shape: Any) -> None:
     with pytest.raises(GateInferError):
         gru.stream(shapes={"x": shape})
