@@ -13,9 +13,6 @@ from gateinfer.errors import ModelError, UnsupportedOp
 from gateinfer.graph.ir import Graph, Node, Port, TensorType
 from gateinfer.loaders.onnx_writer import to_onnx
 
-RECURRENT = ("LSTM", "GRU", "RNN")
-"""Never given away: the engine exists for them."""
-
 _DTYPES = {"float": "f4", "double": "f8", "float16": "f2", "bool": "?"}
 
 

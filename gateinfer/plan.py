@@ -14,7 +14,7 @@ from gateinfer import islands
 from gateinfer._core import Runner
 from gateinfer.errors import ModelError, UnsupportedOp
 from gateinfer.graph.fold import specialize
-from gateinfer.graph.ir import Graph, Node, TensorType
+from gateinfer.graph.ir import RECURRENT, Graph, Node, TensorType
 from gateinfer.graph.lift import Lift, lift_states
 from gateinfer.graph.recognise import WeightStore, recognise
 from gateinfer.lower import Lowered, lower
@@ -148,7 +148,7 @@ class PlanCache:
                     return lower_in_stages(graph, foreign, self.isa, self.weights, states)
                 return lower(graph, self.isa, self.weights, states)
             except UnsupportedOp as refusal:
-                recurrent = {n.outputs for n in graph.nodes if n.op in islands.RECURRENT}
+                recurrent = {n.outputs for n in graph.nodes if n.op in RECURRENT}
                 if not self.fallback or foreign.issuperset(refusal.nodes) or any(
                     name in outputs for name in refusal.nodes for outputs in recurrent
                 ):

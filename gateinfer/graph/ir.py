@@ -16,6 +16,10 @@ UNKNOWN_DTYPE: Final = np.dtype("V")
 """Stands for an element type the file leaves out, as it may for outputs and inside sub-graphs."""
 
 
+RECURRENT: Final = ("LSTM", "GRU", "RNN")
+"""The recurrent operators of the default domain."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorType:
     """Element type and shape of a value. `shape` is None when not even the rank is known."""

@@ -15,7 +15,7 @@ from gateinfer.graph.evaluate import can_evaluate, evaluate
 from gateinfer.graph.infer import MAX_VALUE_ELEMENTS, has_rule, infer
 from gateinfer.graph.infer.creation import shape_slice
 from gateinfer.graph.infer.registry import Query
-from gateinfer.graph.ir import Graph, Node, Port, TensorType
+from gateinfer.graph.ir import RECURRENT, Graph, Node, Port, TensorType
 from gateinfer.graph.live import all_names, needed, renamed
 from gateinfer.graph.loops import LOOPS, fold_loop
 from gateinfer.graph.weights import constant_elements
@@ -38,7 +38,6 @@ MAX_FOLDED_INDICES: Final = 2**18
 ForeignTypes = Callable[[Node, list[TensorType | None], list[np.ndarray | None]], list[TensorType]]
 """Types of the outputs of a node that the engine has no rule for."""
 
-RECURRENT: Final = ("LSTM", "GRU", "RNN")
 
 Scope = ChainMap[str, str]
 """Name in a graph being read -> name in the graph being written."""

@@ -11,9 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateinfer.errors import StateMismatch
-from gateinfer.graph.ir import UNKNOWN_DTYPE, Dim, Graph, Node, Port
+from gateinfer.graph.ir import RECURRENT, UNKNOWN_DTYPE, Dim, Graph, Node, Port
 
-RECURRENT = ("LSTM", "GRU", "RNN")
 H0, C0, Y_H, Y_C = 5, 6, 1, 2
 """Positions of initial states among the inputs, of results among the outputs of a recurrent node."""
 

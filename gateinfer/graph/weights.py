@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateinfer.graph.infer import infer
-from gateinfer.graph.ir import Graph, Node, TensorType, subgraphs
+from gateinfer.graph.ir import RECURRENT, Graph, Node, TensorType, subgraphs
 from gateinfer.graph.recurrent_attrs import parse_recurrent
 
-RECURRENT = ("LSTM", "GRU", "RNN")
 X, W, R = 0, 1, 2
 WEIGHT_INPUTS = {1: "W", 2: "R", 3: "B", 7: "P"}
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gateinfer.graph.ir import Node
+from gateinfer.graph.ir import RECURRENT, Node
 from gateinfer.lower.context import Lowering
 from gateinfer.lower.tensor import Tensor
 
-RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 
 
