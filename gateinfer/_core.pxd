@@ -154,3 +154,4 @@ cdef extern from "gateinfer.h" nogil:
     void gi_stream_free(gi_stream *s)
     int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err)
     int gi_stream_step(gi_stream *s, gi_error *err)
+    int gi_stream_step_timed(gi_stream *s, int64_t *ns, gi_error *err)

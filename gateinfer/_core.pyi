@@ -120,3 +120,5 @@ class Runner:
         """Binds arrays to tensors, steps once, and forgets the arrays: every external tensor must be among them."""
     def step(self) -> None:
         """Runs the program once and carries state. Raises ShapeError on out-of-range indices or lengths."""
+    def step_timed(self, ns: np.ndarray) -> None:
+        """As `step`; ns [ops] int64 receives the nanoseconds of each op, the clock's own cost included."""

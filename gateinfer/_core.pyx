@@ -470,3 +470,13 @@ cdef class Runner:
             self.busy = False
         if status < 0:
             fail(&err)
+
+    def step_timed(self, int64_t[::1] ns not None):
+        """Steps once. ns [ops]: the nanoseconds each op took, the clock's own cost included."""
+        cdef gi_error err
+        if ns.shape[0] != len(self.program.op_names):
+            raise ShapeError(f"ns needs {len(self.program.op_names)} elements, got {ns.shape[0]}")
+        if self.busy:
+            raise GateInferError("a step is running on this stream in another thread; use one stream per thread")
+        if ns.shape[0] and gi_stream_step_timed(self.stream, &ns[0], &err) < 0:
+            fail(&err)

@@ -272,6 +272,8 @@ GI_API int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err);
 /* One pass over the program. Allocates nothing, takes no lock. Denormals are flushed inside and the caller's floating-point
  * mode is restored. On a negative status no state was carried. */
 GI_API int gi_stream_step(gi_stream *s, gi_error *err);
+/* The same, and ns [gi_program_op_count] receives the nanoseconds of each op, the clock's own cost included. */
+GI_API int gi_stream_step_timed(gi_stream *s, int64_t *ns, gi_error *err);
 
 #ifdef __cplusplus
 }
