@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from nets import recurrent_net
 
 import gateinfer as gi
 from gateinfer.errors import ShapeError
-from nets import recurrent_net
 
 
 def _bound():
