@@ -40,6 +40,7 @@ cdef extern from "gateinfer.h" nogil:
         int32_t kind
         int32_t linear_before_reset
         int32_t input_forget
+        int32_t weights
         float clip
         gi_activation act[3]
         int64_t input_size
@@ -97,9 +98,9 @@ cdef extern from "gateinfer.h" nogil:
     int64_t gi_cell_packed_size(const gi_cell *cell, gi_error *err)
     int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed,
                      gi_error *err)
-    int64_t gi_dense_packed_size(int64_t K, int64_t N, gi_error *err)
-    int gi_dense_pack(int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride, const float *bias,
-                      float *packed, gi_error *err)
+    int64_t gi_dense_packed_size(int weights, int64_t K, int64_t N, gi_error *err)
+    int gi_dense_pack(int weights, int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride,
+                      const float *bias, float *packed, gi_error *err)
 
     gi_builder *gi_builder_create(const gi_kernels *kernels, gi_error *err)
     void gi_builder_free(gi_builder *b)
@@ -134,7 +135,7 @@ cdef extern from "gateinfer.h" nogil:
                             float epsilon, gi_error *err)
     int gi_build_pool(gi_builder *b, const gi_view *out, const gi_view *src, const gi_window *window, int maximum,
                       int count_pad, gi_error *err)
-    int gi_build_dense(gi_builder *b, const gi_view *out, const gi_view *src, int packed, gi_error *err)
+    int gi_build_dense(gi_builder *b, const gi_view *out, const gi_view *src, int weights, int packed, gi_error *err)
     int gi_build_matmul(gi_builder *b, const gi_view *out, const gi_view *lhs, const gi_view *rhs, gi_error *err)
     int gi_build_conv(gi_builder *b, const gi_view *out, const gi_view *src, int packed, int64_t groups,
                       const gi_window *window, gi_error *err)

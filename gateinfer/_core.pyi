@@ -20,6 +20,7 @@ Link = tuple[View, int]
 Carry = tuple[View, int, int, View | None]
 """(initial state, tensor of the body it enters, tensor it comes out of, where the last state goes)."""
 
+WEIGHTS: Final[dict[str, int]]
 DTYPES: Final[dict[np.dtype, int]]
 UNARY: Final[dict[str, int]]
 """Names of gi_unary in lower case without the prefix: "sigmoid", "tanh", ..., "hard_sigmoid", "exp", "clip", ..."""
@@ -36,6 +37,7 @@ class Cell(NamedTuple):
     clip: float
     linear_before_reset: bool
     input_forget: bool
+    weights: str = "f32"
 
 def isa_names() -> list[str]:
     """Kernel tables in this build, narrowest first."""
@@ -48,7 +50,7 @@ def pack_cell(
 ) -> np.ndarray:
     """Panels of one direction: W [G*H, I], R [G*H, H], B [2*G*H], P [3*H], float32 C-contiguous."""
 
-def pack_dense(w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+def pack_dense(w: np.ndarray, bias: np.ndarray | None, weights: str = "f32") -> np.ndarray:
     """Panels of y = x @ w + bias: w [K, N] float32 in any strides, bias [N]."""
 
 def packed_cell_size(cell: Cell) -> int: ...
@@ -83,7 +85,7 @@ class Builder:
     def softmax(self, logarithm: bool, out: View, src: View) -> None: ...
     def layer_norm(self, out: View, src: View, scale: View | None, bias: View | None, epsilon: float) -> None: ...
     def pool(self, out: View, src: View, window: Window, maximum: bool, count_pad: bool) -> None: ...
-    def dense(self, out: View, src: View, packed: int) -> None: ...
+    def dense(self, out: View, src: View, packed: int, weights: str = "f32") -> None: ...
     def matmul(self, out: View, lhs: View, rhs: View) -> None: ...
     def conv(self, out: View, src: View, packed: int, groups: int, window: Window) -> None: ...
     def cell_pack(

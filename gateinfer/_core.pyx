@@ -26,7 +26,9 @@ ALIGNMENT = 64
 # Below this many multiply-adds a step takes about as long as giving the GIL away and taking it back.
 cdef int64_t MACS_WORTH_A_GIL_RELEASE = 60000
 
-Cell = namedtuple("Cell", "kind input_size hidden_size activations clip linear_before_reset input_forget")
+Cell = namedtuple("Cell", "kind input_size hidden_size activations clip linear_before_reset input_forget weights",
+                  defaults=("f32",))
+WEIGHTS = {"f32": 0, "bf16": 1, "f16": 2}
 
 
 cdef int fail(gi_error *err) except -1:
@@ -74,6 +76,7 @@ cdef int read_cell(gi_cell *c, object cell) except -1:
     c.clip = cell.clip
     c.linear_before_reset = bool(cell.linear_before_reset)
     c.input_forget = bool(cell.input_forget)
+    c.weights = WEIGHTS[cell.weights]
     for i, (name, alpha, beta) in enumerate(cell.activations):
         c.act[i].kind = UNARY[name]
         c.act[i].alpha = alpha
@@ -182,15 +185,16 @@ def pack_cell(cell, W, R, B, P):
     return packed
 
 
-def pack_dense(w, bias):
+def pack_dense(w, bias, weights="f32"):
     cdef gi_error err
+    cdef int form = WEIGHTS[weights]
     if w.dtype != np.float32 or w.ndim != 2:
         raise ModelError(f"a dense weight is a float32 matrix, got {w.dtype} {w.shape}")
     cdef int64_t K = w.shape[0], N = w.shape[1], k_stride = w.strides[0] // 4, n_stride = w.strides[1] // 4
-    packed = aligned_empty(checked(gi_dense_packed_size(K, N, &err), &err))
+    packed = aligned_empty(checked(gi_dense_packed_size(form, K, N, &err), &err))
     cdef uintptr_t target = packed.ctypes.data, source = w.ctypes.data
-    checked(gi_dense_pack(K, N, <const float *>source, k_stride, n_stride, floats(bias, "bias", (N,)), <float *>target,
-                          &err), &err)
+    checked(gi_dense_pack(form, K, N, <const float *>source, k_stride, n_stride, floats(bias, "bias", (N,)),
+                          <float *>target, &err), &err)
     return packed
 
 
@@ -341,10 +345,10 @@ cdef class Builder:
         read_view(&o, out), read_view(&s, src), read_window(&w, window)
         checked(gi_build_pool(self.builder, &o, &s, &w, maximum, count_pad, &self.err), &self.err)
 
-    def dense(self, out, src, int packed):
+    def dense(self, out, src, int packed, weights="f32"):
         cdef gi_view o, s
         read_view(&o, out), read_view(&s, src)
-        checked(gi_build_dense(self.builder, &o, &s, packed, &self.err), &self.err)
+        checked(gi_build_dense(self.builder, &o, &s, WEIGHTS[weights], packed, &self.err), &self.err)
 
     def matmul(self, out, lhs, rhs):
         cdef gi_view o, a, b

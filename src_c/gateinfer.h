@@ -100,12 +100,16 @@ typedef enum gi_reduction { GI_REDUCE_SUM, GI_REDUCE_MEAN, GI_REDUCE_MAX, GI_RED
 typedef enum gi_cell_kind { GI_LSTM, GI_GRU, GI_RNN } gi_cell_kind;
 typedef struct gi_activation { int32_t kind; float alpha, beta; } gi_activation;   /* kind: one of the first 11 gi_unary */
 
+/* How packed weights are stored; sums are float32 always. The 16-bit ones are rounded to nearest, ties to even. */
+typedef enum gi_weights { GI_WEIGHTS_F32, GI_WEIGHTS_BF16, GI_WEIGHTS_F16, GI_WEIGHTS_COUNT } gi_weights;
+
 /* One direction of one recurrent layer, in ONNX's terms: gate order i o f c (LSTM), z r h (GRU).
  * act: f g h for LSTM, f g for GRU, f for RNN. */
 typedef struct gi_cell {
     int32_t kind;
     int32_t linear_before_reset;  /* GRU: reset gate after the product (PyTorch, Keras reset_after) */
     int32_t input_forget;         /* LSTM: f = 1 - i */
+    int32_t weights;              /* gi_weights of W and R; biases and peepholes stay float32 */
     float clip;                   /* gate pre-activations are held in [-clip, clip]; 0 = no clip */
     gi_activation act[3];
     int64_t input_size;           /* I */
@@ -120,9 +124,10 @@ GI_API int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, con
                         gi_error *err);
 
 /* ---- dense products ----------------------------------------------------------------------------------------------- */
-/* Packed weights of y[N] = x[K] W + bias. w element (k, n) is at w[k * k_stride + n * n_stride]; bias [N] or NULL. */
-GI_API int64_t gi_dense_packed_size(int64_t K, int64_t N, gi_error *err);
-GI_API int gi_dense_pack(int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride, const float *bias,
+/* Packed weights of y[N] = x[K] W + bias. w element (k, n) is at w[k * k_stride + n * n_stride]; bias [N] or NULL.
+ * weights: a gi_weights; too few outputs to fill lanes stay float32. */
+GI_API int64_t gi_dense_packed_size(int weights, int64_t K, int64_t N, gi_error *err);
+GI_API int gi_dense_pack(int weights, int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride, const float *bias,
                          float *packed, gi_error *err);
 
 /* ---- builder ------------------------------------------------------------------------------------------------------ */
@@ -191,8 +196,8 @@ typedef struct gi_window {
 /* in, out [N, C, h, w]. maximum: padding never wins; else the mean, over the window or over the part inside if !count_pad. */
 GI_API int gi_build_pool(gi_builder *b, const gi_view *out, const gi_view *in, const gi_window *window, int maximum,
                          int count_pad, gi_error *err);
-/* out [.., N] = in [.., K] W + bias with `packed` a tensor that holds gi_dense_pack's result. Leading axes equal. */
-GI_API int gi_build_dense(gi_builder *b, const gi_view *out, const gi_view *in, int packed, gi_error *err);
+/* out [.., N] = in [.., K] W + bias with `packed` a tensor that holds gi_dense_pack's result for the same `weights`. Leading axes equal. */
+GI_API int gi_build_dense(gi_builder *b, const gi_view *out, const gi_view *in, int weights, int packed, gi_error *err);
 /* out [.., M, N] = lhs [.., M, K] rhs [.., K, N], both known only at run time. Leading axes equal (stride 0 broadcasts). */
 GI_API int gi_build_matmul(gi_builder *b, const gi_view *out, const gi_view *lhs, const gi_view *rhs, gi_error *err);
 /* in [N, C, h, w], out [N, M, oh, ow]. `packed`: per group, gi_dense_pack of K = C / groups * kh * kw (in that order) to

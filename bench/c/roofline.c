@@ -1,6 +1,6 @@
 /* Cells on the compiled core alone, next to the limits of this machine measured in the same run.
  *
- *     roofline [isa] > roofline.jsonl
+ *     roofline [isa [f32 | bf16 | f16]] > roofline.jsonl
  *
  * One JSON object per line. Every figure is the fastest of many short bursts: noise on a shared machine only adds time,
  * and a limit is what the machine can do. A cell's `limit` is the larger of its bytes at the measured read bandwidth of a
@@ -36,9 +36,14 @@ static double fastest(void (*call)(void *), void *arg) {
     return best;
 }
 
+/* Cache-line aligned, each at another place within a page: equal low address bits would make loads wait for stores. Huge pages
+ * where the system gives them; never freed, the program is short. */
 static float *floats(int64_t n) {
-    float *p = aligned_alloc(1 << 21, (((size_t)n * sizeof *p >> 21) + 1) << 21);
+    static int64_t calls;
+    const int64_t shift = 80 * (calls++ % 12);
+    float *p = aligned_alloc(1 << 21, (((size_t)(n + shift) * sizeof *p >> 21) + 1) << 21);
     if (!p) exit(1);
+    p += shift;
     for (int64_t i = 0; i < n; i++) p[i] = (float)((i * 2654435761u >> 8 & 0xffff) / 65536.0 - 0.5) * 0.2f;
     return p;
 }
@@ -68,7 +73,6 @@ static double read_bandwidth(int64_t bytes) {
     float *p = floats(s.n);
     s.p = p;
     double seconds = fastest(read_all, &s);
-    free(p);
     return (double)s.n * sizeof(float) / seconds;
 }
 
@@ -82,7 +86,6 @@ static double fma_peak(const gi_kernels *kernels) {
     peak k = {kernels, {.rows = ROWS, .K = K, .width = N, .lines = GI_DENSE_GROUP, .x = x, .x_stride = K, .panels = w + N,
                         .bias = w, .out = out, .out_stride = N}};
     double seconds = fastest(run_product, &k);
-    free(x), free(w), free(out);
     return 2.0 * ROWS * K * N / seconds;
 }
 
@@ -90,10 +93,10 @@ static double fma_peak(const gi_kernels *kernels) {
 
 static void run_layer(void *arg) { gi_layer_run(arg); }
 
-typedef struct shape { int kind; int64_t T, M, H; } shape;
+typedef struct shape { int kind, weights; int64_t T, M, H; } shape;
 
 static double time_layer(const gi_kernels *kernels, shape s) {
-    gi_cell cell = {.kind = s.kind, .input_size = s.H, .hidden_size = s.H, .linear_before_reset = 1,
+    gi_cell cell = {.kind = s.kind, .weights = s.weights, .input_size = s.H, .hidden_size = s.H, .linear_before_reset = 1,
                     .act = {{GI_SIGMOID, 0, 0}, {GI_TANH, 0, 0}, {GI_TANH, 0, 0}}};
     const int64_t H = s.H, M = s.M, G = gi_cell_gates(&cell), span = gi_blocks(H) * GI_BLOCK, steps = s.T < 64 ? s.T : 64;
     float *W = floats(G * H * H), *R = floats(G * H * H), *B = floats(2 * G * H), *packed = floats(gi_cell_packed_size(&cell, NULL));
@@ -105,7 +108,6 @@ static double time_layer(const gi_kernels *kernels, shape s) {
     if (s.kind == GI_LSTM) l.c0 = (gi_series){state + 4 * M * span, 0, H}, l.cn = (gi_series){state + 5 * M * span, 0, H}, l.c = l.cn;
     if (s.T > 1) l.pre = (gi_series){pre, M * G * span, G * span};
     double seconds = fastest(run_layer, &l);
-    free(W), free(R), free(B), free(packed), free(x), free(y), free(state), free(pre);
     return seconds / (double)s.T;
 }
 
@@ -113,7 +115,7 @@ static void report(const gi_kernels *kernels, double peak_flops, shape s) {
     static const char *const names[] = {"lstm", "gru"};
     const double G = s.kind == GI_LSTM ? 4 : 3, H = (double)s.H, M = (double)s.M;
     /* A sequence reads R every step; a single step reads W, too. */
-    const double bytes = G * H * H * 4 * (s.T > 1 ? 1 : 2), flops = 2 * G * H * 2 * H * M;
+    const double bytes = G * H * H * (s.weights == GI_WEIGHTS_F32 ? 4 : 2) * (s.T > 1 ? 1 : 2), flops = 2 * G * H * 2 * H * M;
     const double bandwidth = read_bandwidth((int64_t)bytes), seconds = time_layer(kernels, s);
     const double by_bytes = bytes / bandwidth + (s.T > 1 ? flops / 2 / peak_flops : 0), by_flops = flops / peak_flops;
     const double limit = by_bytes > by_flops ? by_bytes : by_flops;
@@ -127,15 +129,19 @@ int main(int argc, char **argv) {
     gi_error err;
     const gi_kernels *kernels = gi_kernels_get(argc > 1 ? argv[1] : "auto", &err);
     if (!kernels) return fprintf(stderr, "%s\n", err.text), 2;
+    static const char *const formats[] = {"f32", "bf16", "f16"};
+    int weights = 0;
+    while (argc > 2 && weights < GI_WEIGHTS_COUNT && strcmp(argv[2], formats[weights])) weights++;
+    if (weights == GI_WEIGHTS_COUNT) return fprintf(stderr, "weights are f32, bf16 or f16\n"), 2;
     const double peak_flops = fma_peak(kernels);
-    printf("{\"isa\": \"%s\", \"fma_peak_GFLOP_s\": %.1f, \"L1_GB_s\": %.1f, \"L2_GB_s\": %.1f, \"L3_GB_s\": %.1f}\n",
-           gi_kernels_name(kernels), peak_flops / 1e9, read_bandwidth(16 << 10) / 1e9, read_bandwidth(256 << 10) / 1e9,
+    printf("{\"isa\": \"%s\", \"weights\": \"%s\", \"fma_peak_GFLOP_s\": %.1f, \"L1_GB_s\": %.1f, \"L2_GB_s\": %.1f, \"L3_GB_s\": %.1f}\n",
+           gi_kernels_name(kernels), formats[weights], peak_flops / 1e9, read_bandwidth(16 << 10) / 1e9, read_bandwidth(256 << 10) / 1e9,
            read_bandwidth(6 << 20) / 1e9);
-    static const int64_t sizes[] = {16, 32, 64, 100, 128, 200, 256, 512};
+    static const int64_t sizes[] = {16, 32, 64, 128, 200, 256, 512};
     static const int64_t forms[][2] = {{1, 1}, {100, 1}, {1, 16}, {1, 64}};   /* steps, rows */
     for (int kind = GI_LSTM; kind <= GI_GRU; kind++)
         for (size_t f = 0; f < 4; f++)
             for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-                report(kernels, peak_flops, (shape){kind, forms[f][0], forms[f][1], sizes[i]});
+                report(kernels, peak_flops, (shape){kind, weights, forms[f][0], forms[f][1], sizes[i]});
     return 0;
 }

@@ -1,11 +1,19 @@
 #include "cpu.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+
+/* Asked by hand: not every compiler's builtin knows the name. */
+static int has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 /* The builtins also ask the operating system (XGETBV) whether it saves the wide registers. */
 unsigned gi_cpu_features(void) {
     unsigned found = 0;
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c()) return 0;
     found |= GI_CPU_AVX2;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl"))

@@ -3,7 +3,7 @@
 #define GI_CPU_H
 
 enum {
-    GI_CPU_AVX2 = 1 << 0,   /* AVX2 and FMA */
+    GI_CPU_AVX2 = 1 << 0,   /* AVX2, FMA and F16C */
     GI_CPU_AVX512 = 1 << 1  /* AVX-512 F, DQ, BW, VL; implies GI_CPU_AVX2 */
 };
 

@@ -17,7 +17,7 @@ static void hoist_input(const gi_layer *l, int64_t first, int64_t steps) {
     const int merged = l->x.t_stride == M * l->x.m_stride && l->pre.t_stride == M * l->pre.m_stride;
     const int by_row = !merged && M <= steps;
     const int64_t calls = merged ? 1 : by_row ? M : steps;
-    gi_product p = {.rows = merged ? M * steps : by_row ? steps : M, .K = l->cell->input_size,
+    gi_product p = {.weights = l->cell->weights, .rows = merged ? M * steps : by_row ? steps : M, .K = l->cell->input_size,
                     .width = gi_blocks(l->cell->hidden_size) * GI_BLOCK * G, .lines = G == 1 ? GI_DENSE_GROUP : G,
                     .x_stride = by_row ? l->x.t_stride : l->x.m_stride, .panels = l->packed + at.w,
                     .bias = l->packed + at.bias, .out_stride = by_row ? l->pre.t_stride : l->pre.m_stride};
@@ -31,7 +31,7 @@ static void hoist_input(const gi_layer *l, int64_t first, int64_t steps) {
 /* The step record with all that stays the same over time; the state starts at h0, c0 or zero. */
 static gi_step start_step(const gi_layer *l) {
     const int64_t H = l->cell->hidden_size;
-    gi_step s = {.cell = l->cell, .rows = l->M, .x_stride = l->x.m_stride, .pre_stride = l->pre.m_stride, .packed = l->packed,
+    gi_step s = {.cell = l->cell, .rows = l->M, .end_block = gi_blocks(H), .x_stride = l->x.m_stride, .pre_stride = l->pre.m_stride, .packed = l->packed,
                  .gate = l->gate.p, .gate_stride = l->gate.m_stride, .h = l->h0.p, .h_stride = l->h0.m_stride, .c = l->c0.p,
                  .c_stride = l->c0.m_stride};
     if (!s.h) {
@@ -57,8 +57,14 @@ static void aim_step(const gi_layer *l, gi_step *s, int64_t index, int64_t t) {
 static void cell_step(const gi_layer *l, const gi_step *s) {
     switch (l->cell->kind) {
     case GI_LSTM: l->kernels->lstm_step(s); break;
-    case GI_GRU: l->kernels->gru_step(s); break;
-    default: l->kernels->rnn_step(s); break;
+    case GI_RNN: l->kernels->rnn_step(s); break;
+    default:
+        if (l->cell->linear_before_reset) {
+            l->kernels->gru_reset_after_step(s);
+        } else {
+            l->kernels->gru_reset_before_step(s);
+            l->kernels->gru_candidate_step(s);
+        }
     }
 }
 
@@ -74,6 +80,7 @@ static void run_steps(const gi_layer *l, gi_step *s) {
         const int64_t slot = l->reverse ? chunk_end - 1 - index : index - chunk_first;
         s->pre = gi_series_at(&l->pre, slot);
         s->x = gi_series_at(&l->x, t);
+        s->backward = index & 1;
         aim_step(l, s, index, t);
         cell_step(l, s);
         s->h = s->h_next, s->h_stride = s->h_next_stride;

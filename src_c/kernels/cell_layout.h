@@ -1,14 +1,15 @@
 /* Where things lie in the packed weights of one direction of one cell. All offsets in floats, all multiples of 16.
  * G gates, nb = ceil(H / 16) blocks; every bias and panel line is padded with zeros to whole blocks.
  *
- *          header[16]  bias            extra                   W panels             R panels
- *   LSTM   peephole?   [nb][4][16]     P [nb][3][16] i o f     [nb][I][4][16]       [nb][H][4][16]
- *   GRU 1  -           [nb][3][16]     Rb_h [nb][16]           [nb][I][3][16]       [nb][H][3][16]
- *   GRU 0  -           [nb][3][16]     -                       [nb][I][3][16]       [nb][H][2][16] z r, then grouped [H][lines][16] h
- *   RNN    -           [nb][16]        -                       grouped [I][lines][16]   grouped [H][lines][16]
+ *          header[16]  bias            extra                   W panels            R panels
+ *   LSTM   peephole?   [nb][4][16]     P [nb][3][16] i o f     nb of 4 lines       nb of 4 lines
+ *   GRU 1  -           [nb][3][16]     Rb_h [nb][16]           nb of 3 lines       nb of 3 lines
+ *   GRU 0  -           [nb][3][16]     -                       nb of 3 lines       nb of 2 lines z r, then grouped h
+ *   RNN    -           [nb][16]        -                       grouped             grouped
  *
  * GRU 1 / 0 is linear_before_reset. bias = Wb + Rb, except GRU 1's candidate, where it is Wb alone and Rb_h goes with R h.
- * "grouped": GI_DENSE_GROUP blocks side by side, as in a dense weight. */
+ * Panels: see kernels.h; the lines of a cell's block are its gates. "grouped": GI_DENSE_GROUP blocks side by side, as in a
+ * dense weight. */
 #ifndef GI_CELL_LAYOUT_H
 #define GI_CELL_LAYOUT_H
 #include "kernels.h"
@@ -26,9 +27,12 @@ static inline gi_cell_layout gi_cell_place(const gi_cell *cell) {
     gi_cell_layout at = {.bias = GI_BLOCK};
     at.extra = at.bias + lane_count * G;
     at.w = at.extra + lane_count * extra;
-    at.r = at.w + lane_count * G * cell->input_size;
-    at.r_candidate = at.r + lane_count * cell->hidden_size * (split ? 2 : G);
-    at.size = at.r_candidate + (split ? lane_count * cell->hidden_size : 0);
+    const int64_t nb = gi_blocks(cell->hidden_size);
+    const int64_t per_input = nb * gi_line_floats(cell->weights, cell->input_size);
+    const int64_t per_unit = nb * gi_line_floats(cell->weights, cell->hidden_size);
+    at.r = at.w + G * per_input;
+    at.r_candidate = at.r + (split ? 2 : G) * per_unit;
+    at.size = at.r_candidate + (split ? per_unit : 0);
     return at;
 }
 

@@ -13,11 +13,22 @@ enum { GI_DENSE_GROUP = 4 };                 /* blocks side by side in a full de
 
 static inline int64_t gi_blocks(int64_t n) { return (n + GI_BLOCK - 1) / GI_BLOCK; }
 
+/* A panel holds `lines` blocks side by side:
+ *   float32        [K][lines][16]
+ *   16 bits        for every two k, `lines` lines of 16 words. A word line holds two lines of weights: lines 0 and 1, 2 and 3
+ *                  of the first k, then those of the second; an odd last line is alone, with both its k in one word line.
+ *                  After an odd K comes a zero. Within a word line: see v_load_bf16, v_load_f16 in isa/vec_scalar.h.
+ * Floats of one block's share of a panel: */
+static inline int64_t gi_line_floats(int weights, int64_t K) {
+    return GI_BLOCK * (weights == GI_WEIGHTS_F32 ? K : (K + 1) / 2);
+}
+
 /* out [rows, width] = bias + x [rows, K] * panels.
- * panels: for each group of `lines` blocks (fewer in the last), [K][lines][16].
+ * panels: one for each group of `lines` blocks (fewer in the last).
  * bias [blocks * 16]: the chains' first value, in panel order. width <= blocks * 16: lanes past it are not stored.
  * Row strides in floats. out must not overlap x. */
 typedef struct gi_product {
+    int weights;                             /* gi_weights of the panels */
     int64_t rows, K, width;
     int64_t lines;                           /* blocks per panel: the gates of a cell, or GI_DENSE_GROUP */
     const float *x; int64_t x_stride;
@@ -25,10 +36,12 @@ typedef struct gi_product {
     float *out; int64_t out_stride;
 } gi_product;
 
-/* One step of a cell for `rows` rows. h_next may not overlap h; c_next may be c. */
+/* One step of a cell for `rows` rows and the units of the blocks first_block .. end_block - 1 (first_block a multiple of
+ * GI_DENSE_GROUP): several callers may share a step. h_next may not overlap h; c_next may be c. */
 typedef struct gi_step {
     const gi_cell *cell;
-    int64_t rows;
+    int64_t rows, first_block, end_block;
+    int backward;                            /* blocks from the last to the first: the same bits, other cache lines first */
     const float *x; int64_t x_stride;        /* [rows, I], unused if pre */
     const float *pre; int64_t pre_stride;    /* [rows, blocks * G * 16]: bias + W x in panel order, or NULL */
     const float *h; int64_t h_stride;        /* [rows, H] */
@@ -47,10 +60,12 @@ typedef float gi_reduce_fn(const float *src, int64_t n);
 
 struct gi_kernels {
     const char *name;
-    /* products and cells: body/product.inc.h, body/gates.inc.h */
+    /* products and cells: body/product.inc.h, body/{lstm,gru,rnn}.inc.h */
     void (*product)(const gi_product *p);
     void (*lstm_step)(const gi_step *s);
-    void (*gru_step)(const gi_step *s);      /* both values of linear_before_reset */
+    void (*gru_reset_after_step)(const gi_step *s);     /* linear_before_reset = 1 */
+    void (*gru_reset_before_step)(const gi_step *s);    /* linear_before_reset = 0: the gates of all units first, then */
+    void (*gru_candidate_step)(const gi_step *s);       /* the new state of all units */
     void (*rnn_step)(const gi_step *s);
     /* dot of x [K] with w [K], striped over 16 lanes, then a fixed tree: outputs too few to fill lanes */
     float (*dot)(const float *x, const float *w, int64_t K);

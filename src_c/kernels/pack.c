@@ -3,33 +3,69 @@
 #include "../base/status.h"
 #include "cell_layout.h"
 #include "dense.h"
+#include "half.h"
 #include <string.h>
 
-/* dst[k][line of `lines`][16] for one line: lane j of step k is w[(unit + j) * n_stride + k * k_stride], 0 past `units`. */
-static void pack_line(float *dst, int64_t lines, int64_t K, const float *w, int64_t k_stride, int64_t n_stride,
-                      int64_t units) {
-    int64_t lanes = units < GI_BLOCK ? units : GI_BLOCK;
-    for (int64_t k = 0; k < K; k++)
-        for (int64_t j = 0; j < lanes; j++) dst[k * lines * GI_BLOCK + j] = w[j * n_stride + k * k_stride];
+/* One line of a panel: weights of up to 16 units of an ONNX matrix, element (k, j) at w[j * n_stride + k * k_stride]. */
+typedef struct source { const float *w; int64_t k_stride, n_stride, units; } source;
+/* The panel is zero before. */
+typedef struct panel { float *at; int weights; int64_t K, lines; } panel;
+
+static void pack_f32(const panel *p, int64_t line, const source *from) {
+    for (int64_t k = 0; k < p->K; k++)
+        for (int64_t j = 0; j < from->units; j++)
+            p->at[(k * p->lines + line) * GI_BLOCK + j] = from->w[j * from->n_stride + k * from->k_stride];
 }
 
-/* All blocks of N units in groups of GI_DENSE_GROUP. dst is zeroed. Returns the floats taken. */
-static int64_t pack_grouped(float *dst, int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride) {
-    int64_t blocks = gi_blocks(N);
-    for (int64_t block = 0; block < blocks; block++) {
-        int64_t group = block / GI_DENSE_GROUP * GI_DENSE_GROUP;
-        int64_t lines = blocks - group < GI_DENSE_GROUP ? blocks - group : GI_DENSE_GROUP;
-        float *line = dst + group * GI_BLOCK * K + (block - group) * GI_BLOCK;
-        pack_line(line, lines, K, w + block * GI_BLOCK * n_stride, k_stride, n_stride, N - block * GI_BLOCK);
+static void put_bf16(float *words, int64_t j, int half, float w) {
+    uint32_t word;
+    memcpy(&word, words + j, sizeof word);
+    word |= (uint32_t)gi_bf16_bits(w) << 16 * half;
+    memcpy(words + j, &word, sizeof word);
+}
+
+static void put_f16(float *words, int64_t j, int half, float w) {
+    const uint16_t bits = gi_f16_bits(w);
+    memcpy((char *)words + (half * GI_BLOCK + j) * (int64_t)sizeof bits, &bits, sizeof bits);
+}
+
+static void pack_16bit(const panel *p, int64_t line, const source *from) {
+    const int alone = line == p->lines / 2 * 2;
+    for (int64_t k = 0; k < p->K; k++) {
+        const int64_t word_line = alone ? p->lines - 1 : k % 2 * (p->lines / 2) + line / 2;
+        const int half = (int)(alone ? k % 2 : line % 2);
+        float *words = p->at + (k / 2 * p->lines + word_line) * GI_BLOCK;
+        for (int64_t j = 0; j < from->units; j++) {
+            const float w = from->w[j * from->n_stride + k * from->k_stride];
+            if (p->weights == GI_WEIGHTS_BF16) put_bf16(words, j, half, w);
+            else put_f16(words, j, half, w);
+        }
     }
-    return blocks * GI_BLOCK * K;
 }
 
-/* Gates of one matrix M [G*H, K] side by side: dst [nb][K][gates][16] from gate blocks first .. first + gates - 1 of M. */
-static void pack_gates(float *dst, const float *M, int64_t H, int64_t K, int64_t first, int64_t gates) {
-    for (int64_t unit = 0; unit < H; unit += GI_BLOCK, dst += K * gates * GI_BLOCK)
-        for (int64_t g = 0; g < gates; g++)
-            pack_line(dst + g * GI_BLOCK, gates, K, M + ((first + g) * H + unit) * K, 1, K, H - unit);
+static void pack_line(const panel *p, int64_t line, source from) {
+    if (from.units > GI_BLOCK) from.units = GI_BLOCK;
+    if (p->weights == GI_WEIGHTS_F32) pack_f32(p, line, &from);
+    else pack_16bit(p, line, &from);
+}
+
+/* All blocks of N units in groups of GI_DENSE_GROUP. dst is zeroed. */
+static void pack_grouped(float *dst, int weights, int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride) {
+    const int64_t blocks = gi_blocks(N);
+    for (int64_t block = 0; block < blocks; block++) {
+        const int64_t group = block / GI_DENSE_GROUP * GI_DENSE_GROUP;
+        const int64_t lines = blocks - group < GI_DENSE_GROUP ? blocks - group : GI_DENSE_GROUP;
+        const panel p = {dst + group * gi_line_floats(weights, K), weights, K, lines};
+        pack_line(&p, block - group, (source){w + block * GI_BLOCK * n_stride, k_stride, n_stride, N - block * GI_BLOCK});
+    }
+}
+
+/* Gates of one matrix M [G*H, K] side by side: a panel of `gates` lines per block from gate blocks 0 .. gates - 1 of M. */
+static void pack_gates(float *dst, const gi_cell *cell, const float *M, int64_t K, int64_t gates) {
+    const int64_t H = cell->hidden_size;
+    panel p = {dst, cell->weights, K, gates};
+    for (int64_t unit = 0; unit < H; unit += GI_BLOCK, p.at += gates * gi_line_floats(cell->weights, K))
+        for (int64_t g = 0; g < gates; g++) pack_line(&p, g, (source){M + (g * H + unit) * K, 1, K, H - unit});
 }
 
 /* dst [nb][lines][16], line `line`, = a + b (b may be NULL). a, b [H] */
@@ -43,12 +79,18 @@ static int check_activation(const gi_activation *act, gi_error *err) {
     return gi_fail(err, GI_ERR_ARGUMENT, "activation %d is not one of the %d known", act->kind, GI_ACTIVATION_COUNT);
 }
 
+static int check_weights(int weights, gi_error *err) {
+    if (weights >= 0 && weights < GI_WEIGHTS_COUNT) return GI_OK;
+    return gi_fail(err, GI_ERR_ARGUMENT, "format %d of weights is not one of the %d known", weights, GI_WEIGHTS_COUNT);
+}
+
 int64_t gi_cell_packed_size(const gi_cell *cell, gi_error *err) {
     static const int activations[] = {[GI_LSTM] = 3, [GI_GRU] = 2, [GI_RNN] = 1};
     if (cell->kind < GI_LSTM || cell->kind > GI_RNN) return gi_fail(err, GI_ERR_ARGUMENT, "unknown cell kind %d", cell->kind);
     if (cell->hidden_size < 1 || cell->input_size < 0)
         return gi_fail(err, GI_ERR_ARGUMENT, "hidden_size %lld or input_size %lld is out of range",
                        (long long)cell->hidden_size, (long long)cell->input_size);
+    if (check_weights(cell->weights, err) < 0) return GI_ERR_ARGUMENT;
     if (!(cell->clip >= 0)) return gi_fail(err, GI_ERR_ARGUMENT, "clip must be >= 0");
     for (int i = 0; i < activations[cell->kind]; i++)
         if (check_activation(&cell->act[i], err) < 0) return GI_ERR_ARGUMENT;
@@ -78,35 +120,36 @@ int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const floa
     memset(packed, 0, (size_t)size * sizeof(float));
     if (B) pack_biases(cell, &at, B, packed);
     if (cell->kind == GI_RNN) {
-        pack_grouped(packed + at.w, I, H, W, 1, I);
-        pack_grouped(packed + at.r, H, H, R, 1, H);
+        pack_grouped(packed + at.w, cell->weights, I, H, W, 1, I);
+        pack_grouped(packed + at.r, cell->weights, H, H, R, 1, H);
         return GI_OK;
     }
     int split = cell->kind == GI_GRU && !cell->linear_before_reset;
-    pack_gates(packed + at.w, W, H, I, 0, G);
-    pack_gates(packed + at.r, R, H, H, 0, split ? 2 : G);
-    if (split) pack_grouped(packed + at.r_candidate, H, H, R + 2 * H * H, 1, H);
+    pack_gates(packed + at.w, cell, W, I, G);
+    pack_gates(packed + at.r, cell, R, H, split ? 2 : G);
+    if (split) pack_grouped(packed + at.r_candidate, cell->weights, H, H, R + 2 * H * H, 1, H);
     packed[0] = P ? 1.0f : 0.0f;
     for (int64_t g = 0; P && g < 3; g++) pack_bias(packed + at.extra, 3, g, H, P + g * H, NULL);
     return GI_OK;
 }
 
-int64_t gi_dense_packed_size(int64_t K, int64_t N, gi_error *err) {
+int64_t gi_dense_packed_size(int weights, int64_t K, int64_t N, gi_error *err) {
+    if (check_weights(weights, err) < 0) return GI_ERR_ARGUMENT;
     if (K < 0 || N < 0) return gi_fail(err, GI_ERR_ARGUMENT, "a dense weight needs sizes >= 0");
     int64_t lanes = gi_size_add(N, GI_BLOCK), size = gi_size_mul(lanes, gi_size_add(K, 1));
     if (gi_size_mul(size, (int64_t)sizeof(float)) < 0) return gi_fail(err, GI_ERR_LIMIT, "packed weights do not fit in memory");
-    return gi_blocks(N) * GI_BLOCK * (gi_dense_is_striped(K, N) ? 1 : K + 1) + (gi_dense_is_striped(K, N) ? N * K : 0);
+    return gi_blocks(N) * GI_BLOCK + (gi_dense_is_striped(K, N) ? N * K : gi_blocks(N) * gi_line_floats(weights, K));
 }
 
-int gi_dense_pack(int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride, const float *bias,
+int gi_dense_pack(int weights, int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride, const float *bias,
                   float *packed, gi_error *err) {
-    int64_t size = gi_dense_packed_size(K, N, err);
+    int64_t size = gi_dense_packed_size(weights, K, N, err);
     if (size < 0) return (int)size;
     memset(packed, 0, (size_t)size * sizeof(float));
     if (bias) memcpy(packed, bias, (size_t)N * sizeof(float));
     float *panels = packed + gi_blocks(N) * GI_BLOCK;
     if (!gi_dense_is_striped(K, N)) {
-        pack_grouped(panels, K, N, w, k_stride, n_stride);
+        pack_grouped(panels, weights, K, N, w, k_stride, n_stride);
         return GI_OK;
     }
     for (int64_t n = 0; n < N; n++)
@@ -114,12 +157,12 @@ int gi_dense_pack(int64_t K, int64_t N, const float *w, int64_t k_stride, int64_
     return GI_OK;
 }
 
-void gi_dense_run(const gi_kernels *kernels, const float *packed, int64_t rows, int64_t K, int64_t N, const float *x,
+void gi_dense_run(const gi_kernels *kernels, int weights, const float *packed, int64_t rows, int64_t K, int64_t N, const float *x,
                   int64_t x_stride, float *out, int64_t out_stride) {
     const float *panels = packed + gi_blocks(N) * GI_BLOCK;
     if (!gi_dense_is_striped(K, N)) {
-        gi_product product = {.rows = rows, .K = K, .width = N, .lines = GI_DENSE_GROUP, .x = x, .x_stride = x_stride,
-                              .panels = panels, .bias = packed, .out = out, .out_stride = out_stride};
+        gi_product product = {.weights = weights, .rows = rows, .K = K, .width = N, .lines = GI_DENSE_GROUP, .x = x,
+                              .x_stride = x_stride, .panels = panels, .bias = packed, .out = out, .out_stride = out_stride};
         kernels->product(&product);
         return;
     }

@@ -1,6 +1,9 @@
 /* Products and cells of every kernel table against the scalar table, bit by bit: random shapes around block boundaries,
- * every attribute, with and without a hoisted input product. What lies past an output row must stay untouched. */
+ * every attribute, with and without a hoisted input product, as a whole and in ranges of blocks, forward and backward.
+ * What lies past an output row must stay untouched. 16-bit weights: against a float32 panel of the rounded values. */
 #include "../../src_c/kernels/cell_layout.h"
+#include "../../src_c/kernels/dense.h"
+#include "../../src_c/kernels/half.h"
 #include "check.h"
 #include <stdlib.h>
 
@@ -37,6 +40,24 @@ static long product_differs(const gi_kernels *k) {
     return outputs_differ();
 }
 
+static float rounded(float w, int format) {
+    return format == GI_WEIGHTS_BF16 ? gi_float_of((uint32_t)gi_bf16_bits(w) << 16) : gi_f16_value(gi_f16_bits(w));
+}
+
+/* A product with 16-bit weights is the product with the rounded weights, in every bit. */
+static long half_product_differs(const gi_kernels *k) {
+    static _Alignas(64) float matrix[MAX_SIZE * MAX_SIZE], half[WEIGHTS], whole[WEIGHTS];
+    const int64_t K = random_below(MAX_SIZE), N = 1 + random_below(MAX_SIZE), rows = random_below(MAX_ROWS + 1);
+    const int format = 1 + (int)random_below(2);
+    for (int64_t i = 0; i < K * N; i++) matrix[i] = random_value(i % 5 ? 0.3f : 3e-5f);
+    gi_dense_pack(format, K, N, matrix, N, 1, NULL, half, NULL);
+    for (int64_t i = 0; i < K * N && !gi_dense_is_striped(K, N); i++) matrix[i] = rounded(matrix[i], format);
+    gi_dense_pack(GI_WEIGHTS_F32, K, N, matrix, N, 1, NULL, whole, NULL);
+    gi_dense_run(&gi_kernels_scalar, GI_WEIGHTS_F32, whole, rows, K, N, x, STRIDE, expected[0], STRIDE);
+    gi_dense_run(k, format, half, rows, K, N, x, STRIDE, got[0], STRIDE);
+    return outputs_differ();
+}
+
 static gi_cell random_cell(int kind) {
     const int plain = random_below(2) == 0;
     gi_cell cell = {.kind = kind, .linear_before_reset = (int)random_below(2), .input_size = 1 + random_below(MAX_SIZE),
@@ -51,15 +72,31 @@ static gi_cell random_cell(int kind) {
     return cell;
 }
 
-static void run_step(const gi_kernels *k, const gi_cell *cell, int64_t rows, int hoisted, float out[2][SPAN]) {
+/* The blocks in two ranges that meet at `split`, as two threads would take them. */
+static void run_ranges(void (*step)(const gi_step *), gi_step s, int64_t split) {
+    const int64_t end = gi_blocks(s.cell->hidden_size);
+    s.end_block = split;
+    step(&s);
+    s.first_block = split, s.end_block = end;
+    step(&s);
+}
+
+static void run_step(const gi_kernels *k, const gi_cell *cell, int64_t rows, int hoisted, int64_t split, int backward,
+                     float out[2][SPAN]) {
     const int64_t panel_width = gi_blocks(cell->hidden_size) * gi_cell_gates(cell) * GI_BLOCK;
-    const gi_step step = {.cell = cell, .rows = rows, .x = x, .x_stride = STRIDE, .pre = hoisted ? pre : NULL,
+    const gi_step step = {.cell = cell, .rows = rows, .backward = backward, .x = x, .x_stride = STRIDE, .pre = hoisted ? pre : NULL,
                           .pre_stride = panel_width, .h = h, .h_stride = STRIDE, .c = c, .c_stride = STRIDE,
                           .h_next = out[0], .h_next_stride = STRIDE, .c_next = out[1], .c_next_stride = STRIDE,
                           .gate = gate, .gate_stride = 3 * STRIDE, .packed = weights};
-    if (cell->kind == GI_LSTM) k->lstm_step(&step);
-    else if (cell->kind == GI_GRU) k->gru_step(&step);
-    else k->rnn_step(&step);
+    if (cell->kind == GI_LSTM) run_ranges(k->lstm_step, step, split);
+    if (cell->kind == GI_RNN) run_ranges(k->rnn_step, step, split);
+    if (cell->kind != GI_GRU) return;
+    if (cell->linear_before_reset) {
+        run_ranges(k->gru_reset_after_step, step, split);
+        return;
+    }
+    run_ranges(k->gru_reset_before_step, step, split);
+    run_ranges(k->gru_candidate_step, step, split);
 }
 
 static long cell_differs(const gi_kernels *k, int kind) {
@@ -67,8 +104,9 @@ static long cell_differs(const gi_kernels *k, int kind) {
     const int64_t rows = random_below(MAX_ROWS + 1);
     const int hoisted = (int)random_below(2);
     weights[0] = kind == GI_LSTM && random_below(3) == 0; /* peephole flag of the packed header */
-    run_step(&gi_kernels_scalar, &cell, rows, hoisted, expected);
-    run_step(k, &cell, rows, hoisted, got);
+    const int64_t groups = gi_blocks(cell.hidden_size) / GI_DENSE_GROUP;
+    run_step(&gi_kernels_scalar, &cell, rows, hoisted, 0, 0, expected);
+    run_step(k, &cell, rows, hoisted, random_below(groups + 1) * GI_DENSE_GROUP, (int)random_below(2), got);
     return outputs_differ();
 }
 
@@ -80,6 +118,12 @@ static void check_table(const gi_kernels *k) {
         failed += product_differs(k);
     }
     check_group(k->name, "product", CASES, failed);
+    failed = 0;
+    for (int i = 0; i < CASES; i++) {
+        fill_case();
+        failed += half_product_differs(k);
+    }
+    check_group(k->name, "16-bit product", CASES, failed);
     for (int kind = GI_LSTM; kind <= GI_RNN; kind++) {
         failed = 0;
         for (int i = 0; i < CASES; i++) {
@@ -92,7 +136,7 @@ static void check_table(const gi_kernels *k) {
 
 int main(void) {
     for (int i = 0; i < WEIGHTS; i++) weights[i] = random_value(0.3f);
-    for (int i = 1; gi_kernels_list(i); i++) {
+    for (int i = 0; gi_kernels_list(i); i++) {
         const gi_kernels *k = gi_kernels_get(gi_kernels_list(i), NULL);
         if (k) check_table(k);
     }

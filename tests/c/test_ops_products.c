@@ -91,7 +91,7 @@ static gi_window random_window(const int64_t *in, int64_t *out) {
 
 /* Packed weights as a constant operand. */
 static void add_weights(test_case *c, conv_settings *s) {
-    int64_t K = s->C * s->window.kernel[0] * s->window.kernel[1], size = gi_dense_packed_size(K, s->M, NULL);
+    int64_t K = s->C * s->window.kernel[0] * s->window.kernel[1], size = gi_dense_packed_size(GI_WEIGHTS_F32, K, s->M, NULL);
     operand *o = &c->at[c->n++];
     *o = (operand){.dtype = GI_F32, .is_constant = 1, .rows = 1, .elements = size * s->groups};
     o->data = malloc((size_t)o->elements * sizeof(float));
@@ -100,7 +100,7 @@ static void add_weights(test_case *c, conv_settings *s) {
     for (int64_t i = 0; i < s->groups * s->M * K; i++) s->weight[i] = real();
     for (int64_t i = 0; i < s->groups * s->M; i++) s->bias[i] = real();
     for (int64_t g = 0; g < s->groups; g++)
-        gi_dense_pack(K, s->M, s->weight + g * s->M * K, 1, K, s->bias + g * s->M, (float *)o->data + g * size, NULL);
+        gi_dense_pack(GI_WEIGHTS_F32, K, s->M, s->weight + g * s->M * K, 1, K, s->bias + g * s->M, (float *)o->data + g * size, NULL);
 }
 
 static void test_conv(int64_t rows) {

@@ -1,5 +1,6 @@
 /* Recurrent layers through the public API: every table against a float64 reference and bit by bit against scalar, program
  * rows against single rows, chunks against the whole, and what the builder must refuse. Exit status 1 on any failure. */
+#include "../../src_c/kernels/half.h"
 #include <gateinfer.h>
 #include <math.h>
 #include <stdio.h>
@@ -164,6 +165,32 @@ static double worst_error(const problem *p, const float *y) {
     return worst;
 }
 
+static void round_all(float *w, int64_t n, int format) {
+    for (int64_t i = 0; i < n; i++)
+        w[i] = format == GI_WEIGHTS_BF16 ? gi_float_of((uint32_t)gi_bf16_bits(w[i]) << 16) : gi_f16_value(gi_f16_bits(w[i]));
+}
+
+/* 16-bit weights give the bits of a float32 layer with the rounded weights. */
+static void check_half(problem *p, int format, const char *label) {
+    const int64_t H = p->cell.hidden_size, ny = ROWS * p->T * p->N * H, nh = ROWS * p->N * H;
+    float *expected = random_floats(ny, 0), *y = random_floats(ny, 0), *h = random_floats(nh, 0);
+    problem rounded = *p;
+    rounded.cell.weights = GI_WEIGHTS_F32;
+    p->cell.weights = format;
+    float *W = p->W, *R = p->R;
+    rounded.W = memcpy(random_floats(p->G * H * p->cell.input_size, 0), W, (size_t)(p->G * H * p->cell.input_size) * sizeof *W);
+    rounded.R = memcpy(random_floats(p->G * H * H, 0), R, (size_t)(p->G * H * H) * sizeof *R);
+    round_all(rounded.W, p->G * H * p->cell.input_size, format), round_all(rounded.R, p->G * H * H, format);
+    run(&rounded, "scalar", p->T, 0, ROWS, expected, h);
+    for (int i = 0; gi_kernels_list(i); i++)
+        for (int64_t rows = 1; gi_kernels_get(gi_kernels_list(i), NULL) && rows <= ROWS; rows += 2) {
+            run(p, gi_kernels_list(i), p->T, 0, rows, y, h);
+            check(!memcmp(y, expected, (size_t)(ny / ROWS * rows) * sizeof *y), label, gi_kernels_list(i));
+        }
+    p->cell.weights = GI_WEIGHTS_F32;
+    free(rounded.W), free(rounded.R), free(expected), free(y), free(h);
+}
+
 static void check_problem(problem *p, const char *label) {
     const int64_t ny = ROWS * p->T * p->N * p->cell.hidden_size, nh = ROWS * p->N * p->cell.hidden_size;
     float *scalar = random_floats(ny, 0), *y = random_floats(ny, 0), *h = random_floats(nh, 0), *h_scalar = random_floats(nh, 0);
@@ -197,9 +224,11 @@ static void check_cells(void) {
                     char label[80];
                     snprintf(label, sizeof label, "kind %d lbr %d H %d N %d", kind, lbr, (int)sizes[i], (int)N);
                     check_problem(&p, label);
+                    check_half(&p, GI_WEIGHTS_BF16, label);
+                    check_half(&p, GI_WEIGHTS_F16, label);
                     free_problem(&p);
                 }
-    printf("cells: float64, tables, chunks, rows\n");
+    printf("cells: float64, tables, chunks, rows, 16-bit weights\n");
 }
 
 static void check_refusals(void) {

@@ -9,17 +9,21 @@
 #include <string.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 
 #include "vec_avx2.h"
 
 #include "../body/math.inc.h"
+#include "../body/panel.inc.h"
 #include "../body/product.inc.h"
-#include "../body/gates.inc.h"
+#include "../body/cell.inc.h"
+#include "../body/lstm.inc.h"
+#include "../body/gru.inc.h"
+#include "../body/rnn.inc.h"
 #include "../body/reduce.inc.h"
 #include "../body/map.inc.h"
 

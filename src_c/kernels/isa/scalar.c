@@ -8,8 +8,12 @@
 #include "vec_scalar.h"
 
 #include "../body/math.inc.h"
+#include "../body/panel.inc.h"
 #include "../body/product.inc.h"
-#include "../body/gates.inc.h"
+#include "../body/cell.inc.h"
+#include "../body/lstm.inc.h"
+#include "../body/gru.inc.h"
+#include "../body/rnn.inc.h"
 #include "../body/reduce.inc.h"
 #include "../body/map.inc.h"
 

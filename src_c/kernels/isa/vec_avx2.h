@@ -9,6 +9,7 @@
 #define V_PARTS 2
 #define V_TILE_ROWS 3   /* 12 of 16 registers accumulate */
 #define V_WIDE_PARTS 2
+#define V_ROW_BLOCKS 1
 #define V_POW2_BIAS 12583039.0f
 
 typedef __m256 v_f;
@@ -25,6 +26,17 @@ V_INLINE v_f v_load(const float *p) { return _mm256_loadu_ps(p); }
 V_INLINE void v_store(float *p, v_f a) { _mm256_storeu_ps(p, a); }
 V_INLINE v_f v_load_n(const float *p, int64_t n) { return _mm256_maskload_ps(p, v_first(n)); }
 V_INLINE void v_store_n(float *p, v_f a, int64_t n) { _mm256_maskstore_ps(p, v_first(n), a); }
+V_INLINE v_f v_load_bf16(const float *words, int part, int half) {
+    __m256i w = _mm256_loadu_si256((const __m256i *)(words + part * V_LANES));
+    return _mm256_castsi256_ps(half ? _mm256_and_si256(w, _mm256_set1_epi32((int)0xffff0000)) : _mm256_slli_epi32(w, 16));
+}
+V_INLINE v_f v_load_f16(const float *words, int part, int half) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(words + half * 8 + part * (V_LANES / 2))));
+}
+V_INLINE v_f v_settle(v_f a) {
+    __asm__("" : "+x"(a));
+    return a;
+}
 V_INLINE v_f v_set1(float a) { return _mm256_set1_ps(a); }
 
 V_INLINE v_f v_add(v_f a, v_f b) { return _mm256_add_ps(a, b); }

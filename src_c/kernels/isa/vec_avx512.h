@@ -10,6 +10,7 @@
 #define V_PARTS 1
 #define V_TILE_ROWS 6   /* 24 of 32 registers accumulate */
 #define V_WIDE_PARTS 1
+#define V_ROW_BLOCKS 2
 #define V_POW2_BIAS 12583039.0f
 
 typedef __m512 v_f;
@@ -24,6 +25,17 @@ V_INLINE v_f v_load(const float *p) { return _mm512_loadu_ps(p); }
 V_INLINE void v_store(float *p, v_f a) { _mm512_storeu_ps(p, a); }
 V_INLINE v_f v_load_n(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(v_first(n), p); }
 V_INLINE void v_store_n(float *p, v_f a, int64_t n) { _mm512_mask_storeu_ps(p, v_first(n), a); }
+V_INLINE v_f v_load_bf16(const float *words, int part, int half) {
+    __m512i w = _mm512_loadu_si512(words + part * V_LANES);
+    return _mm512_castsi512_ps(half ? _mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000)) : _mm512_slli_epi32(w, 16));
+}
+V_INLINE v_f v_load_f16(const float *words, int part, int half) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(words + half * 8 + part * (V_LANES / 2))));
+}
+V_INLINE v_f v_settle(v_f a) {
+    __asm__("" : "+v"(a));
+    return a;
+}
 V_INLINE v_f v_set1(float a) { return _mm512_set1_ps(a); }
 
 V_INLINE v_f v_add(v_f a, v_f b) { return _mm512_add_ps(a, b); }

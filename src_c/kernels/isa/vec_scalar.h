@@ -5,6 +5,10 @@
  *   V_PARTS            vectors per block of 16 lanes
  *   v_load v_store     unaligned; v_load_n v_store_n touch only the first n lanes, others read as 0;
  *                      n <= 0 means no lane, n >= V_LANES all
+ *   v_load_bf16 v_load_f16    of a line of 16 words that holds two lines of 16-bit weights: part `part` of line `half`,
+ *                      as float32. bf16: word j is lane j of line 0 in its low half, of line 1 in its high half.
+ *                      f16: 16 lanes of line 0, then 16 of line 1
+ *   v_settle(a)        a, in a register of its own from here on: for values that go from one loop to the next
  *   v_set1             the same value in all lanes
  *   v_add v_sub v_mul v_div v_sqrt v_abs v_neg, v_fma(a, b, c) = a * b + c rounded once
  *   v_min(a, b) = a < b ? a : b and v_max(a, b) = a > b ? a : b: a NaN in b comes through, one in a does not
@@ -19,6 +23,7 @@
  *   v_copysign(a, s)   |a| with the sign bit of s */
 #ifndef GI_VEC_SCALAR_H
 #define GI_VEC_SCALAR_H
+#include "../half.h"
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -31,17 +36,39 @@
 #define V_PARTS 16
 #define V_TILE_ROWS 1
 #define V_WIDE_PARTS 1
+#define V_ROW_BLOCKS 1
 #define V_POW2_BIAS 12583039.0f /* 1.5 * 2^23 + 127: an integral n added to it lands in the low mantissa bits, biased */
 
 typedef float v_f;
 typedef int v_m;
 
+V_INLINE uint32_t v_bits(v_f a) {
+    uint32_t u;
+    memcpy(&u, &a, sizeof u);
+    return u;
+}
+V_INLINE v_f v_from_bits(uint32_t u) {
+    v_f a;
+    memcpy(&a, &u, sizeof a);
+    return a;
+}
 V_INLINE v_f v_load(const float *p) { return *p; }
 V_INLINE void v_store(float *p, v_f a) { *p = a; }
 V_INLINE v_f v_load_n(const float *p, int64_t n) { return n > 0 ? *p : 0.0f; }
 V_INLINE void v_store_n(float *p, v_f a, int64_t n) {
     if (n > 0) *p = a;
 }
+V_INLINE v_f v_load_bf16(const float *words, int part, int half) {
+    uint32_t u;
+    memcpy(&u, words + part, sizeof u);
+    return v_from_bits(half ? u & 0xffff0000u : u << 16);
+}
+V_INLINE v_f v_load_f16(const float *words, int part, int half) {
+    uint16_t u;
+    memcpy(&u, (const char *)words + (half * 16 + part) * sizeof u, sizeof u);
+    return gi_f16_value(u);
+}
+V_INLINE v_f v_settle(v_f a) { return a; }
 V_INLINE v_f v_set1(float a) { return a; }
 
 V_INLINE v_f v_add(v_f a, v_f b) { return a + b; }
@@ -74,16 +101,6 @@ V_INLINE v_m v_not(v_m a) { return !a; }
 V_INLINE int v_any(v_m a) { return a; }
 V_INLINE v_f v_select(v_m m, v_f a, v_f b) { return m ? a : b; }
 
-V_INLINE uint32_t v_bits(v_f a) {
-    uint32_t u;
-    memcpy(&u, &a, sizeof u);
-    return u;
-}
-V_INLINE v_f v_from_bits(uint32_t u) {
-    v_f a;
-    memcpy(&a, &u, sizeof a);
-    return a;
-}
 V_INLINE v_f v_pow2(v_f m) { return v_from_bits(v_bits(m) << 23); }
 V_INLINE v_f v_exponent(v_f x) { return (float)((int32_t)(v_bits(x) >> 23) - 127); }
 V_INLINE v_f v_mantissa(v_f x) { return v_from_bits((v_bits(x) & 0x007fffffu) | 0x3f800000u); }

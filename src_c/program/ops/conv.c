@@ -25,7 +25,7 @@ static int check_sizes(gi_builder *b, gi_conv_op *op, const gi_view *out, const 
     if (op->K < 0 || gi_size_mul(gi_view_count(out), op->K) < 0)
         return gi_fail(err, GI_ERR_LIMIT, "conv: a kernel of %lld x %lld x %lld is too large", (long long)op->C,
                        (long long)op->window.kernel[0], (long long)op->window.kernel[1]);
-    op->packed_size = gi_dense_packed_size(op->K, op->M, err);
+    op->packed_size = gi_dense_packed_size(GI_WEIGHTS_F32, op->K, op->M, err);
     if (op->packed_size < 0) return (int)op->packed_size;
     int64_t floats = gi_size_mul(op->packed_size, op->groups);
     if (floats < 0) return gi_fail(err, GI_ERR_LIMIT, "conv: packed weights do not fit in memory");

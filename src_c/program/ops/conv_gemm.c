@@ -101,7 +101,7 @@ static void multiply_slab(const gi_conv_op *op, const gi_frame *f, const slab *s
         n = evenly_spaced(rows + i, s->n - i, &row_stride);
         if (!results) n = evenly_spaced((const float *const *)s->out + i, n, &out_stride);
         float *out = results ? results : s->out[i];
-        gi_dense_run(f->kernels, packed, n, op->K, op->M, rows[i], row_stride, out, out_stride);
+        gi_dense_run(f->kernels, GI_WEIGHTS_F32, packed, n, op->K, op->M, rows[i], row_stride, out, out_stride);
         if (results) store_results(op, s->out + i, results, n);
     }
 }

@@ -38,10 +38,10 @@ static float *scratch_at(const gi_run *run, const gi_operand *scratch) {
 static int multiply_packed(const matmul_op *op, const gi_run *run, float *out, const float *lhs, const float *rhs) {
     float *panels = scratch_at(run, &op->panels), *left = scratch_at(run, &op->left);
     float *result = scratch_at(run, &op->result);
-    int status = gi_dense_pack(op->K, op->N, rhs, op->rhs_stride[0], op->rhs_stride[1], NULL, panels, run->err);
+    int status = gi_dense_pack(GI_WEIGHTS_F32, op->K, op->N, rhs, op->rhs_stride[0], op->rhs_stride[1], NULL, panels, run->err);
     if (status < 0) return status;
     if (left) gather_matrix(left, lhs, op->lhs_stride, op->M, op->K);
-    gi_dense_run(run->frame->kernels, panels, op->M, op->K, op->N, left ? left : lhs, left ? op->K : op->lhs_stride[0],
+    gi_dense_run(run->frame->kernels, GI_WEIGHTS_F32, panels, op->M, op->K, op->N, left ? left : lhs, left ? op->K : op->lhs_stride[0],
                  result ? result : out, result ? op->N : op->out_stride[0]);
     if (result) scatter_matrix(out, op->out_stride, result, op->M, op->N);
     return GI_OK;
@@ -132,7 +132,7 @@ static int plan_product(gi_builder *b, matmul_op *op, gi_error *err) {
     int needs_panels = op->is_packed || (op->N > 1 && op->rhs_stride[1] != 1);
     int needs_left = op->is_packed && op->K > 1 && op->lhs_stride[1] != 1;
     int needs_result = op->N > 1 && op->out_stride[1] != 1;
-    int64_t panels = op->is_packed ? gi_dense_packed_size(op->K, op->N, err) : gi_size_mul(op->K, op->N);
+    int64_t panels = op->is_packed ? gi_dense_packed_size(GI_WEIGHTS_F32, op->K, op->N, err) : gi_size_mul(op->K, op->N);
     int status = gi_take_scratch(b, &op->panels, needs_panels, panels, err);
     if (status == GI_OK) status = gi_take_scratch(b, &op->left, needs_left, gi_size_mul(op->M, op->K), err);
     if (status < 0) return status;

@@ -1,0 +1,129 @@
+/* What the fused cells share: activations, products of a tile, and the walk over tiles. Formulas: ONNX operators LSTM,
+ * GRU, RNN. G accumulators of a block end in the same lanes, so bias, activations and the state update run on the same
+ * registers, one pass, and nothing is transposed. */
+
+/* What a tile does, with literals only. plain: the default activations and no clip, peephole or input_forget, which needs
+ * no branches. */
+typedef struct cell_form { int plain; tile_shape t; } cell_form;
+/* Where a tile lies: first block of 16 units, first row, first part of the block. */
+typedef struct cell_spot { int64_t block, row; int part; } cell_spot;
+
+/* A cell's tile compiled for each shape. They are functions of their own, because a compiler that sees several of them at once
+ * keeps the constants of the activations in registers that the products need. */
+typedef void cell_tile_fn(const gi_step *s, const gi_cell_layout *at, int64_t block, int64_t row, int part);
+typedef struct cell_tiles {
+    cell_tile_fn *most, *four, *two, *one;   /* V_TILE_ROWS, 4, 2 and 1 rows; one: V_WIDE_PARTS parts, else 1 */
+    cell_tile_fn *row_blocks;                /* V_ROW_BLOCKS blocks of a single row */
+} cell_tiles;
+
+#define GI_DEFINE_TILE(name, tile, plain, ...)                                                                    \
+    static __attribute__((noinline)) void name(const gi_step *s, const gi_cell_layout *at, int64_t block, int64_t row, int part) { \
+        tile(s, at, (cell_form){plain, {__VA_ARGS__}}, (cell_spot){block, row, part});                                                     \
+    }
+#define GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                        \
+    GI_DEFINE_TILE(name##_most, tile, plain, weights, 1, V_TILE_ROWS, lines, 1)                                   \
+    GI_DEFINE_TILE(name##_four, tile, plain, weights, 1, V_TILE_ROWS < 4 ? 1 : 4, lines, 1)                       \
+    GI_DEFINE_TILE(name##_two, tile, plain, weights, 1, V_TILE_ROWS < 2 ? 1 : 2, lines, 1)                        \
+    GI_DEFINE_TILE(name##_one, tile, plain, weights, 1, 1, lines, V_WIDE_PARTS)                                   \
+    GI_DEFINE_TILE(name##_row_blocks, tile, plain, weights, V_ROW_BLOCKS, 1, lines, V_WIDE_PARTS)
+#define GI_TILES(name) {name##_most, name##_four, name##_two, name##_one, name##_row_blocks}
+
+/* `name` [weights]: the tiles of a cell whose panels have `lines` lines. */
+#define GI_DEFINE_CELL(name, tile, plain, lines)                                                                  \
+    GI_DEFINE_TILES(name##_f32, tile, plain, GI_WEIGHTS_F32, lines)                                               \
+    GI_DEFINE_TILES(name##_bf16, tile, plain, GI_WEIGHTS_BF16, lines)                                             \
+    GI_DEFINE_TILES(name##_f16, tile, plain, GI_WEIGHTS_F16, lines)                                               \
+    static const cell_tiles name[GI_WEIGHTS_COUNT] = {[GI_WEIGHTS_F32] = GI_TILES(name##_f32),                    \
+                                                      [GI_WEIGHTS_BF16] = GI_TILES(name##_bf16),                  \
+                                                      [GI_WEIGHTS_F16] = GI_TILES(name##_f16)};
+
+/* Any activation, out of line: inlined into every tile it would be most of the library. */
+static __attribute__((noinline)) v_f activate(const gi_activation *act, v_f x) {
+    return v_activation(act->kind, x, v_set1(act->alpha), v_set1(act->beta));
+}
+
+/* f(clip(x)) with the cell's activation `which`. NaN stays: v_min and v_max return their second operand then. */
+static __attribute__((noinline)) v_f gate_value(const gi_cell *cell, v_f x, int which) {
+    if (cell->clip > 0) x = v_min(v_set1(cell->clip), v_max(v_set1(-cell->clip), x));
+    return activate(&cell->act[which], x);
+}
+
+GI_INLINE int is_plain(const gi_cell *cell, int activations, int peephole) {
+    int plain = !peephole && !cell->input_forget && !(cell->clip > 0);
+    for (int i = 0; i < activations; i++) plain &= cell->act[i].kind == (i ? GI_TANH : GI_SIGMOID);
+    return plain;
+}
+
+/* First unit of vector i of the tile's blocks * rows * parts, and its row. */
+GI_INLINE int64_t unit_of(const tile_shape t, cell_spot spot, int i) {
+    return (spot.block + i / (t.rows * t.parts)) * GI_BLOCK + (spot.part + i % t.parts) * V_LANES;
+}
+GI_INLINE int64_t row_of(const tile_shape t, cell_spot spot, int i) { return spot.row + i / t.parts % t.rows; }
+/* Accumulator of line `line` for vector i. */
+GI_INLINE v_f gate_of(const v_f *acc, const tile_shape t, int line, int i) {
+    return acc[(i / t.parts * t.lines + line) * t.parts + i % t.parts];
+}
+
+/* acc = pre, or bias + W x. */
+GI_INLINE void input_products(v_f *acc, const gi_step *s, const gi_cell_layout *at, const tile_shape t, cell_spot spot) {
+    const int64_t line = t.lines * GI_BLOCK, start = spot.block * line + spot.part * V_LANES, I = s->cell->input_size;
+    GI_UNROLL
+    for (int b = 0; b < t.blocks; b++) {
+        const float *from = s->pre ? s->pre + spot.row * s->pre_stride : s->packed + at->bias;
+        start_from(acc + b * t.rows * t.lines * t.parts, t.rows, t.lines, t.parts, from + start + b * line, s->pre ? s->pre_stride : 0);
+    }
+    if (!s->pre)
+        accumulate(acc, t, spot.part, s->x + spot.row * s->x_stride, s->x_stride, I,
+                   s->packed + at->w + spot.block * t.lines * gi_line_floats(t.weights, I));
+}
+
+/* acc += R v, where v [rows, H] is h or r h and R's panels begin at `panels`. */
+GI_INLINE void state_products(v_f *acc, const gi_step *s, const tile_shape t, cell_spot spot, const float *v, int64_t v_stride,
+                              int64_t panels) {
+    const int64_t H = s->cell->hidden_size;
+    accumulate(acc, t, spot.part, v + spot.row * v_stride, v_stride, H,
+               s->packed + panels + spot.block * t.lines * gi_line_floats(t.weights, H));
+}
+
+/* All rows of the panel that begins at `block`. */
+static void cell_rows(const gi_step *s, const gi_cell_layout *at, const cell_tiles *tiles, int64_t block) {
+    int64_t row = 0;
+    for (; V_TILE_ROWS > 1 && s->rows - row >= V_TILE_ROWS; row += V_TILE_ROWS)
+        for (int part = 0; part < V_PARTS; part++) tiles->most(s, at, block, row, part);
+    for (; V_TILE_ROWS > 4 && s->rows - row >= 4; row += 4)
+        for (int part = 0; part < V_PARTS; part++) tiles->four(s, at, block, row, part);
+    for (; V_TILE_ROWS > 2 && s->rows - row >= 2; row += 2)
+        for (int part = 0; part < V_PARTS; part++) tiles->two(s, at, block, row, part);
+    for (; row < s->rows; row++)
+        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->one(s, at, block, row, part);
+}
+
+/* The step's blocks, several at once for a single row. `backward` reads them from the last to the first: what the step
+ * before read last is still in the nearest cache. */
+static void cell_blocks(const gi_step *s, const cell_tiles *tiles) {
+    const gi_cell_layout at = gi_cell_place(s->cell);
+    const int64_t at_once = s->rows == 1 ? V_ROW_BLOCKS : 1, count = s->end_block - s->first_block;
+    for (int64_t done = 0, taken; done < count; done += taken) {
+        taken = count - done < at_once ? 1 : at_once;
+        const int64_t block = s->backward ? s->end_block - done - taken : s->first_block + done;
+        if (taken == 1) cell_rows(s, &at, tiles, block);
+        else tiles->row_blocks(s, &at, block, 0, 0);
+    }
+}
+
+/* Grouped panels: GI_DENSE_GROUP neighbouring blocks lie side by side, fewer in the last. tiles [lines - 1]. */
+static void cell_groups(const gi_step *s, const cell_tiles *const *tiles) {
+    const gi_cell_layout at = gi_cell_place(s->cell);
+    for (int64_t block = s->first_block; block < s->end_block; block += GI_DENSE_GROUP) {
+        const int64_t left = s->end_block - block, lines = left < GI_DENSE_GROUP ? left : GI_DENSE_GROUP;
+        cell_rows(s, &at, &tiles[lines - 1][s->cell->weights], block);
+    }
+}
+#define GI_DEFINE_GROUPED_CELL(name, tile, plain)                                                                 \
+    GI_DEFINE_CELL(name##_1, tile, plain, 1)                                                                      \
+    GI_DEFINE_CELL(name##_2, tile, plain, 2)                                                                      \
+    GI_DEFINE_CELL(name##_3, tile, plain, 3)                                                                      \
+    GI_DEFINE_CELL(name##_4, tile, plain, 4)                                                                      \
+    static const cell_tiles *const name[GI_DENSE_GROUP] = {name##_1, name##_2, name##_3, name##_4};
+
+#define GI_TILE_VECTORS (V_TILE_ROWS > V_WIDE_PARTS * V_ROW_BLOCKS ? V_TILE_ROWS : V_WIDE_PARTS * V_ROW_BLOCKS)

@@ -1,0 +1,44 @@
+/* LSTM: C' = f C + i g,  h' = o tanh(C'), gates in the order i o f c. */
+
+/* c' and h' of one vector of units from its pre-activations x [4] and old c. peep: the i o f lines of P here, or NULL. */
+typedef struct lstm_state { v_f c, h; } lstm_state;
+
+GI_INLINE lstm_state lstm_update(const v_f *x, v_f c) {
+    const v_f i = v_sigmoid(x[0]), o = v_sigmoid(x[1]), f = v_sigmoid(x[2]), g = v_tanh(x[3]);
+    const v_f next = v_fma(f, c, v_mul(i, g));
+    return (lstm_state){next, v_mul(o, v_tanh(next))};
+}
+
+GI_INLINE lstm_state lstm_update_general(const gi_cell *cell, const float *peep, v_f *x, v_f c) {
+    if (peep) x[0] = v_fma(v_load(peep), c, x[0]), x[2] = v_fma(v_load(peep + 2 * GI_BLOCK), c, x[2]);
+    const v_f i = gate_value(cell, x[0], 0);
+    const v_f f = cell->input_forget ? v_sub(v_set1(1.0f), i) : gate_value(cell, x[2], 0);
+    const v_f next = v_fma(f, c, v_mul(i, gate_value(cell, x[3], 1)));
+    if (peep) x[1] = v_fma(v_load(peep + GI_BLOCK), next, x[1]);
+    return (lstm_state){next, v_mul(gate_value(cell, x[1], 0), activate(&cell->act[2], next))};
+}
+
+GI_INLINE void lstm_tile(const gi_step *s, const gi_cell_layout *at, const cell_form f, cell_spot spot) {
+    v_f acc[GI_TILE_VECTORS * 4];
+    const int has_peephole = !f.plain && s->packed[0] != 0;
+    input_products(acc, s, at, f.t, spot);
+    state_products(acc, s, f.t, spot, s->h, s->h_stride, at->r);
+    GI_UNROLL
+    for (int i = 0; i < f.t.blocks * f.t.rows * f.t.parts; i++) {
+        const int64_t unit = unit_of(f.t, spot, i), row = row_of(f.t, spot, i), lanes = s->cell->hidden_size - unit;
+        const float *peep = has_peephole ? s->packed + at->extra + unit / GI_BLOCK * 3 * GI_BLOCK + unit % GI_BLOCK : NULL;
+        const v_f c = load_lanes(s->c + row * s->c_stride + unit, lanes);
+        v_f x[4] = {gate_of(acc, f.t, 0, i), gate_of(acc, f.t, 1, i), gate_of(acc, f.t, 2, i), gate_of(acc, f.t, 3, i)};
+        const lstm_state next = f.plain ? lstm_update(x, c) : lstm_update_general(s->cell, peep, x, c);
+        store_lanes(s->c_next + row * s->c_next_stride + unit, next.c, lanes);
+        store_lanes(s->h_next + row * s->h_next_stride + unit, next.h, lanes);
+    }
+}
+
+GI_DEFINE_CELL(lstm_plain, lstm_tile, 1, 4)
+GI_DEFINE_CELL(lstm_general, lstm_tile, 0, 4)
+
+static void lstm_step(const gi_step *s) {
+    const cell_tiles *tiles = is_plain(s->cell, 3, s->packed[0] != 0) ? lstm_plain : lstm_general;
+    cell_blocks(s, &tiles[s->cell->weights]);
+}

@@ -1,0 +1,49 @@
+/* 16-bit floats: every bf16 and f16 pattern there and back, and float32 values rounded to nearest, ties to even, against a
+ * search over the neighbours. Exit status 1 on any failure. */
+#include "../../src_c/kernels/half.h"
+#include <math.h>
+#include <stdio.h>
+
+static int failures;
+
+static void check(int good, const char *what, float x) {
+    if (!good && failures++ < 10) printf("FAIL %s: %a\n", what, (double)x);
+}
+
+static float bf16_value(uint16_t h) { return gi_float_of((uint32_t)h << 16); }
+
+/* f16 by its definition (IEEE 754-2008, 3.4), in double. */
+static double f16_by_definition(uint16_t h) {
+    const int exponent = h >> 10 & 31, fraction = h & 1023;
+    const double size = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+    return h & 0x8000 ? -size : size;
+}
+
+static void check_pattern(uint16_t h) {
+    const float f = gi_f16_value(h), b = bf16_value(h);
+    if (isnan(f)) check(isnan(gi_f16_value(gi_f16_bits(f))), "f16 NaN", f);
+    else check(gi_f16_bits(f) == h, "f16 there and back", f);
+    if (isfinite(f)) check((double)f == f16_by_definition(h), "f16 value", f);
+    if (isnan(b)) check(isnan(bf16_value(gi_bf16_bits(b))), "bf16 NaN", b);
+    else check(gi_bf16_bits(b) == h, "bf16 there and back", b);
+}
+
+/* Between two neighbours: the nearer, the even one at the middle. lower < upper are positive patterns. */
+static void check_between(uint16_t lower, float (*value)(uint16_t), uint16_t (*bits)(float), const char *what) {
+    const double a = value(lower), b = value((uint16_t)(lower + 1));
+    const float middle = (float)((a + b) / 2);
+    check(bits(middle) == (lower & 1 ? lower + 1 : lower), what, middle);
+    check(bits(nextafterf(middle, 0.0f)) == lower, what, middle);
+    check(bits(nextafterf(middle, INFINITY)) == lower + 1, what, middle);
+    check(bits(-middle) == ((lower & 1 ? lower + 1 : lower) | 0x8000), what, -middle);
+}
+
+int main(void) {
+    for (int h = 0; h < 0x10000; h++) check_pattern((uint16_t)h);
+    for (int h = 0; h < 0x7bff; h++) check_between((uint16_t)h, gi_f16_value, gi_f16_bits, "f16 rounding");
+    for (int h = 0; h < 0x7f7f; h++) check_between((uint16_t)h, bf16_value, gi_bf16_bits, "bf16 rounding");
+    check(gi_f16_bits(65519.996f) == 0x7bff && gi_f16_bits(65520.0f) == 0x7c00, "f16 overflow", 65520.0f);
+    check(gi_f16_bits(INFINITY) == 0x7c00 && gi_f16_bits(-INFINITY) == 0xfc00 && gi_f16_bits(1e30f) == 0x7c00, "f16 infinity", 1e30f);
+    printf(failures ? "%d FAILURES\n" : "16-bit floats: all good\n", failures);
+    return failures != 0;
+}
