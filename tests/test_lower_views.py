@@ -184,7 +184,7 @@ def test_expand():
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
-@pytest.mark.parametrize("index", [2, -1, [0], [0, 2], [2, 1, 0], [1, 1], [0, 2, 1], [[0, 1], [2, 0]], [[0], [1]]])
+@pytest.mark.parametrize("index", [2, -1, [0], [0, 2], [2, 1, 0], [1, 1], [0, 2, 1], [[0, 1], [2, 0]], [[0], [1]], [[0, 1], [1, 2]], [[2, 0], [1, -2]], [[0, 1], [1, 3]]])
 @pytest.mark.parametrize("constant", [True, False])
 def test_gather(axis, index, constant):
     index = {"i": np.array(index, np.int64)}

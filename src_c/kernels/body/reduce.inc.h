@@ -106,8 +106,3 @@ static void layer_norm(float *dst, const float *src, const float *scale, const f
         v_store_n(dst + i, y, n - i);
     }
 }
-
-static void axpy(float *dst, const float *src, int64_t n, float a) {
-    for (int64_t i = 0; i < n; i += V_LANES)
-        v_store_n(dst + i, v_fma(v_set1(a), v_load_n(src + i, n - i), v_load_n(dst + i, n - i)), n - i);
-}

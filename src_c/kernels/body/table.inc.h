@@ -29,5 +29,5 @@ const gi_kernels GI_TABLE = {
     },
     .softmax = softmax,
     .layer_norm = layer_norm,
-    .axpy = axpy,
+    .slide = slide,
 };

@@ -19,6 +19,7 @@
 
 #include "../body/math.inc.h"
 #include "../body/product.inc.h"
+#include "../body/slide.inc.h"
 #include "../body/gates.inc.h"
 #include "../body/reduce.inc.h"
 #include "../body/map.inc.h"

@@ -1,6 +1,6 @@
 /* Convolution: the record that conv.c builds and its two ways of running. They give the same bits: each result is one
  * FMA chain from the bias over (channel, kernel row, kernel column), padding taking part as zeros. Only weights that
- * dense.h calls striped have another order, and those always run as products. */
+ * dense.h calls striped have another order, in both ways of running. */
 #ifndef GI_CONV_H
 #define GI_CONV_H
 #include "../../kernels/dense.h"
@@ -22,15 +22,19 @@ typedef struct gi_conv_op {
     int64_t inside[2];                       /* windows from 0 up to here lie inside the image */
     const int32_t *offset;                   /* [K] floats of such a window from its first one on, or NULL */
     /* conv_direct */
-    gi_operand plane, sums;                  /* scratch [stride][stride][plane_h][plane_w], [M][tile_h * plane_w] */
-    int64_t tile_h, tile_w;                  /* output positions done together */
-    int64_t plane_h, plane_w;                /* one phase of the padded input under a tile */
+    gi_operand lines, sums;                  /* scratch [C][kernel lines][phases][phase_w], [M][piece_w]; or absent */
+    int64_t piece_w;                         /* output positions of a line done together */
+    int64_t phase_w;                         /* columns of one phase of the padded input under a piece */
+    const int64_t *place;                    /* [K] floats from the first one under a window to that of each tap */
+    int32_t striped;
 } gi_conv_op;
 
 /* Takes the op's scratch. */
 int gi_conv_plan_gemm(gi_builder *b, gi_conv_op *op, gi_error *err);
-/* Chooses op->tile_* and op->plane_*; 0 if the input under a tile is too large to stage. */
-int gi_conv_set_tile(gi_conv_op *op);
+/* No window touches padding. */
+int gi_conv_is_inside(const gi_conv_op *op);
+/* Chooses op->piece_w; 0 if the input under a piece is too large to stage. */
+int gi_conv_set_piece(gi_conv_op *op);
 int gi_conv_plan_direct(gi_builder *b, gi_conv_op *op, gi_error *err);
 gi_op_run gi_conv_run_gemm, gi_conv_run_direct;
 

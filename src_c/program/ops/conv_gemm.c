@@ -126,13 +126,6 @@ int gi_conv_run_gemm(const gi_op *self, const gi_frame *frame, gi_error *err) {
 
 /* ---- planning ---------------------------------------------------------------------------------------------------- */
 
-/* No window touches padding along `axis`. */
-static int is_inside(const gi_conv_op *op, int axis, int64_t positions, int64_t extent) {
-    const gi_window *w = &op->window;
-    int64_t last = (positions - 1) * w->stride[axis] + (w->kernel[axis] - 1) * w->dilation[axis];
-    return w->pad_begin[axis] == 0 && last < extent;
-}
-
 /* The K floats under a window are one contiguous run of memory, in the order of the weights. */
 static int is_run(const gi_conv_op *op) {
     const int64_t extent[3] = {op->C, op->window.kernel[0], op->window.kernel[1]};
@@ -168,7 +161,7 @@ static void set_offsets(gi_builder *b, gi_conv_op *op) {
 }
 
 int gi_conv_plan_gemm(gi_builder *b, gi_conv_op *op, gi_error *err) {
-    int is_plain = is_run(op) && is_inside(op, 0, op->oh, op->h) && is_inside(op, 1, op->ow, op->w);
+    int is_plain = is_run(op) && gi_conv_is_inside(op);
     int is_stored = op->M == 1 || op->out_stride[1] == 1;
     int64_t positions = op->N * op->oh * op->ow, fitting = SLAB_FLOATS / op->K;
     op->slab = positions < GI_CONV_SLAB ? positions : GI_CONV_SLAB;
