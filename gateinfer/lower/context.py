@@ -46,6 +46,8 @@ class Lowering:
         for node in self.nodes:
             for name in _reads(node):
                 self._users.setdefault(name, []).append(node)
+        self._place = {id(node): place for place, node in enumerate(self.nodes)}
+        self._made: set[int] = set()
         self._output_names = {port.name for port in graph.outputs}
         self._values: dict[str, Tensor] = {}
         self._cache = cache
@@ -97,7 +99,9 @@ class Lowering:
     def new(self, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
         """A work tensor for an intermediate result."""
         tensor = Tensor.dense(-1, np.dtype(dtype), shape)
-        return replace(tensor, id=self.builder.work(code(tensor.dtype), tensor.size))
+        tensor = replace(tensor, id=self.builder.work(code(tensor.dtype), tensor.size))
+        self._made.add(tensor.id)
+        return tensor
 
     def external(self, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
         """A tensor whose memory the stream binds."""
@@ -168,6 +172,25 @@ class Lowering:
             home = self.new(self.dtype(name), self.shape(name))
         self._values[name] = home
         return home
+
+    def over(self, node: Node, index: int) -> Tensor | None:
+        """The window of input `index` if output 0 may be written over it, already defined under the output's name.
+
+        It must be memory that the program made, in which nothing that is read later lives, and the home of the output if
+        that has one.
+        """
+        name, home = node.input(index), self.homes.get(node.output(0))
+        x = self.value(name)
+        if not x.is_dense or (x.id not in self._made if home is None else not home.same(x)):
+            return None
+        sharing = [other for other, tensor in self._values.items() if tensor.id == x.id]
+        readers = [user for other in sharing for user in self._users.get(other, ())]
+        if self._output_names.intersection(sharing) or any(self._place[id(user)] > self._place[id(node)] for user in readers):
+            return None
+        if sum(user is node for user in readers) > 1:
+            return None
+        self._values[node.output(0)] = x
+        return x
 
     def define_missing(self, name: str) -> None:
         """Gives the output of a refused node some window, so that the nodes after it can still be looked at."""

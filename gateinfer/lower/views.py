@@ -12,7 +12,7 @@ import numpy as np
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering
-from gateinfer.lower.indexing import reduction, scatter_nd
+from gateinfer.lower.indexing import reduction, scatter_nd, scattered
 from gateinfer.lower.registry import lowers
 from gateinfer.lower.tensor import MAX_RANK, Tensor
 
@@ -139,8 +139,7 @@ def lower_scatter(ctx: Lowering, node: Node) -> None:
     if grid is None:
         scatter_nd(ctx, node)
         return
-    x, updates, out = ctx.value(node.input(0)), ctx.value(node.input(2)), ctx.out(node)
-    ctx.copy(out, x)
+    updates, out = ctx.value(node.input(2)), scattered(ctx, node)
     for axis, (start, count, step) in enumerate(grid):
         out = out.slice(axis, start, count, step)
     ctx.copy(out, updates)

@@ -17,19 +17,22 @@ typedef struct piece {
     float *lines, *sums;
 } piece;
 
-/* Copies the lines under the piece: [C][kernel lines][phases][phase_w]. */
+/* Copies the lines under the piece to `lines`: [C][kernel lines][phases][phase_w]. */
 static void stage_lines(const gi_conv_op *op, const piece *p) {
     const gi_window *window = &op->window;
-    const int64_t y = p->y * window->stride[0] - window->pad_begin[0];
-    const int64_t x = p->x * window->stride[1] - window->pad_begin[1];
-    float *dst = p->lines;
-    for (int64_t c = 0; c < op->C; c++)
+    const int64_t y = p->y * window->stride[0] - window->pad_begin[0], phases = window->stride[1];
+    const int64_t x = p->x * window->stride[1] - window->pad_begin[1], pitch = window->kernel[0] * phases * op->phase_w;
+    for (int64_t phase = 0; phase < phases; phase++) {
+        const gi_padded inside = gi_padded_line(x + phase, phases, op->phase_w, op->w);
+        const gi_padded outside = gi_padded_line(x + phase, phases, op->phase_w, 0);
         for (int64_t i = 0; i < window->kernel[0]; i++) {
-            const int64_t line = y + i * window->dilation[0], width = line >= 0 && line < op->h ? op->w : 0;
-            const float *src = p->in + c * op->in_stride[1] + (width ? line : 0) * op->in_stride[2];
-            for (int64_t phase = 0; phase < window->stride[1]; phase++, dst += op->phase_w)
-                gi_take_padded(dst, src, op->in_stride[3], x + phase, window->stride[1], op->phase_w, width);
+            const int64_t line = y + i * window->dilation[0], is_inside = line >= 0 && line < op->h;
+            const float *src = p->in + (is_inside ? line : 0) * op->in_stride[2];
+            float *dst = p->lines + (i * phases + phase) * op->phase_w;
+            for (int64_t c = 0; c < op->C; c++, src += op->in_stride[1], dst += pitch)
+                gi_take_padded(dst, src, op->in_stride[3], is_inside ? &inside : &outside);
         }
+    }
 }
 
 /* The first float under the piece's first window. */
