@@ -22,7 +22,8 @@ typedef struct gi_conv_op {
     int64_t inside[2];                       /* windows from 0 up to here lie inside the image */
     const int32_t *offset;                   /* [K] floats of such a window from its first one on, or NULL */
     /* conv_direct */
-    gi_operand lines, sums;                  /* scratch [C][kernel lines][phases][phase_w], [M][piece_w]; or absent */
+    gi_operand lines, sums;                  /* scratch [groups C][kernel lines][phases][phase_w],
+                                              * [M][piece_w]; or absent */
     int64_t piece_w;                         /* output positions of a line done together */
     int64_t phase_w;                         /* columns of one phase of the padded input under a piece */
     const int64_t *place;                    /* [K] floats from the first one under a window to that of each tap */

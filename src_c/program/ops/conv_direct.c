@@ -8,16 +8,17 @@
 
 enum { PIECE_COLUMNS = 240 /* whole tiles of every table */, MOST_STAGED_FLOATS = 1 << 16 };
 
-/* One piece of one output line of one group. */
+/* One piece of one output line of an image: all channels. */
 typedef struct piece {
     int64_t y, x, w;
-    const float *in;                         /* the image's first channel of the group */
-    float *out;                              /* the image's first channel of the group */
-    const float *packed;                     /* as in dense.h */
+    const float *in;                         /* the image's first channel */
+    float *out;                              /* the first channel's first position of the piece */
+    const float *packed;                     /* as in dense.h, group by group */
     float *lines, *sums;
 } piece;
 
-/* Copies the lines under the piece to `lines`: [C][kernel lines][phases][phase_w]. */
+/* Copies the lines under the piece to `lines`: [channels][kernel lines][phases][phase_w]. All channels before any
+ * product, because a load that spans recent stores waits for them to leave the store buffer. */
 static void stage_lines(const gi_conv_op *op, const piece *p) {
     const gi_window *window = &op->window;
     const int64_t y = p->y * window->stride[0] - window->pad_begin[0], phases = window->stride[1];
@@ -29,24 +30,18 @@ static void stage_lines(const gi_conv_op *op, const piece *p) {
             const int64_t line = y + i * window->dilation[0], is_inside = line >= 0 && line < op->h;
             const float *src = p->in + (is_inside ? line : 0) * op->in_stride[2];
             float *dst = p->lines + (i * phases + phase) * op->phase_w;
-            for (int64_t c = 0; c < op->C; c++, src += op->in_stride[1], dst += pitch)
+            for (int64_t c = 0; c < op->C * op->groups; c++, src += op->in_stride[1], dst += pitch)
                 gi_take_padded(dst, src, op->in_stride[3], is_inside ? &inside : &outside);
         }
     }
 }
 
-/* The first float under the piece's first window. */
-static const float *input_at(const gi_conv_op *op, const piece *p) {
-    if (op->lines.tensor < 0) return p->in + p->y * op->window.stride[0] * op->in_stride[2] + p->x;
-    stage_lines(op, p);
-    return p->lines;
-}
-
-static void multiply_piece(const gi_conv_op *op, const gi_kernels *kernels, const piece *p) {
+/* One group: x is the first float under the piece's first window. */
+static void multiply_group(const gi_conv_op *op, const gi_kernels *kernels, const piece *p, const float *x,
+                           const float *packed, float *out) {
     const int64_t blocks = gi_blocks(op->M);
-    float *out = p->out + p->y * op->out_stride[2] + p->x * op->out_stride[3];
-    gi_slide s = {.K = op->K, .M = op->M, .n = p->w, .x = input_at(op, p), .offset = op->place, .bias = p->packed,
-                  .w = p->packed + blocks * GI_BLOCK, .w_k = 1, .w_m = op->K, .striped = op->striped,
+    gi_slide s = {.K = op->K, .M = op->M, .n = p->w, .x = x, .offset = op->place, .bias = packed,
+                  .w = packed + blocks * GI_BLOCK, .w_k = 1, .w_m = op->K, .striped = op->striped,
                   .out = p->sums ? p->sums : out, .out_stride = p->sums ? p->w : op->out_stride[1]};
     if (s.striped) kernels->slide(&s);
     for (int64_t block = 0; !s.striped && block < blocks; block += GI_DENSE_GROUP) {
@@ -61,10 +56,22 @@ static void multiply_piece(const gi_conv_op *op, const gi_kernels *kernels, cons
                 (const char *)(p->sums + m * p->w), sizeof(float), p->w, sizeof(float));
 }
 
-static void run_group(const gi_conv_op *op, const gi_kernels *kernels, piece *p) {
+static void multiply_piece(const gi_conv_op *op, const gi_kernels *kernels, const piece *p) {
+    const int is_staged = p->lines != NULL;
+    const float *x = is_staged ? p->lines : p->in + p->y * op->window.stride[0] * op->in_stride[2] + p->x;
+    const int64_t pitch = is_staged ? op->K / op->window.kernel[1] * op->window.stride[1] * op->phase_w
+                                    : op->C * op->in_stride[1];
+    if (is_staged) stage_lines(op, p);
+    for (int64_t g = 0; g < op->groups; g++)
+        multiply_group(op, kernels, p, x + g * pitch, p->packed + g * op->packed_size,
+                       p->out + g * op->M * op->out_stride[1]);
+}
+
+static void run_image(const gi_conv_op *op, const gi_kernels *kernels, piece *p, float *out) {
     for (p->y = 0; p->y < op->oh; p->y++)
         for (p->x = 0; p->x < op->ow; p->x += op->piece_w) {
             p->w = op->piece_w < op->ow - p->x ? op->piece_w : op->ow - p->x;
+            p->out = out + p->y * op->out_stride[2] + p->x * op->out_stride[3];
             multiply_piece(op, kernels, p);
         }
 }
@@ -75,18 +82,14 @@ static float *scratch_at(const gi_frame *frame, const gi_operand *scratch) {
 
 int gi_conv_run_direct(const gi_op *self, const gi_frame *frame, gi_error *err) {
     const gi_conv_op *op = (const gi_conv_op *)self;
-    piece p = {.lines = scratch_at(frame, &op->lines), .sums = scratch_at(frame, &op->sums)};
+    piece p = {.packed = gi_at(frame, &op->packed, 0), .lines = scratch_at(frame, &op->lines),
+               .sums = scratch_at(frame, &op->sums)};
     (void)err;
     for (int64_t row = 0; row < frame->rows; row++)
-        for (int64_t image = 0; image < op->N; image++)
-            for (int64_t g = 0; g < op->groups; g++) {
-                p.in = (const float *)gi_at(frame, &op->in, row) + image * op->in_stride[0];
-                p.in += g * op->C * op->in_stride[1];
-                p.out = (float *)gi_at(frame, &op->out, row) + image * op->out_stride[0];
-                p.out += g * op->M * op->out_stride[1];
-                p.packed = (const float *)gi_at(frame, &op->packed, 0) + g * op->packed_size;
-                run_group(op, frame->kernels, &p);
-            }
+        for (int64_t image = 0; image < op->N; image++) {
+            p.in = (const float *)gi_at(frame, &op->in, row) + image * op->in_stride[0];
+            run_image(op, frame->kernels, &p, (float *)gi_at(frame, &op->out, row) + image * op->out_stride[0]);
+        }
     return GI_OK;
 }
 
@@ -102,7 +105,7 @@ static int64_t phase_extent(const gi_window *w, int64_t positions) {
 }
 
 static int64_t staged_floats(const gi_conv_op *op) {
-    const int64_t lines = gi_size_mul(op->C, op->window.kernel[0]);
+    const int64_t lines = gi_size_mul(gi_size_mul(op->C, op->groups), op->window.kernel[0]);
     return gi_size_mul(lines, gi_size_mul(op->window.stride[1], op->phase_w));
 }
 
