@@ -49,8 +49,9 @@ def _check(weights: np.ndarray, channels: int, groups: int) -> None:
 
 
 def pack(weights: np.ndarray, bias: np.ndarray | None, groups: int) -> np.ndarray:
-    """Weights [M, C / groups, ..], bias [M] -> per group the panels of K = C / groups * window to M / groups."""
-    out_channels = weights.shape[0]
-    rows = weights.reshape(groups, out_channels // groups, -1)
+    """Weights [M, C / groups, ..], bias [M] -> per group the panels of K = window * C / groups to M / groups."""
+    out_channels, channels = weights.shape[:2]
+    rows = weights.reshape(groups, out_channels // groups, channels, -1).swapaxes(2, 3)
+    rows = rows.reshape(groups, out_channels // groups, -1)
     biases = [None] * groups if bias is None else np.ascontiguousarray(bias).reshape(groups, -1)
     return aligned(np.concatenate([pack_dense(w.T, b) for w, b in zip(rows, biases, strict=True)]))

@@ -46,7 +46,7 @@ typedef struct conv_settings {
     gi_window window;
     int64_t groups;
     int64_t C, M;                            /* channels of one group */
-    float *weight, *bias;                    /* [groups][M][C][kh][kw], [groups][M] */
+    float *weight, *bias;                    /* [groups][M][kh][kw][C], [groups][M] */
 } conv_settings;
 
 static int build_conv(gi_builder *b, const test_case *c, gi_error *err) {
@@ -70,9 +70,9 @@ static number expect_conv(const test_case *c, int64_t row, const int64_t *at) {
     const float *weight = s->weight + at[1] * K;
     float sum = s->bias[at[1]], x[12 * 5 * 5];
     int64_t k = 0;
-    for (int64_t channel = 0; channel < s->C; channel++)
-        for (int64_t i = 0; i < s->window.kernel[0]; i++)
-            for (int64_t j = 0; j < s->window.kernel[1]; j++)
+    for (int64_t i = 0; i < s->window.kernel[0]; i++)
+        for (int64_t j = 0; j < s->window.kernel[1]; j++)
+            for (int64_t channel = 0; channel < s->C; channel++)
                 x[k++] = tap(c, &s->window, row, at, g * s->C + channel, i, j);
     if (gi_dense_is_striped(K, s->M)) return sum + gi_kernels_scalar.dot(x, weight, K);
     for (k = 0; k < K; k++) sum = fmaf(weight[k], x[k], sum);

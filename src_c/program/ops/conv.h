@@ -1,23 +1,24 @@
 /* Convolution: the record that conv.c builds and its two ways of running. They give the same bits: each result is one
- * FMA chain from the bias over (channel, kernel row, kernel column), padding taking part as zeros. Only weights that
+ * FMA chain from the bias over (kernel row, kernel column, channel), padding taking part as zeros. Only weights that
  * dense.h calls striped have another order, in both ways of running. */
 #ifndef GI_CONV_H
 #define GI_CONV_H
 #include "../../kernels/dense.h"
 #include "window.h"
 
-enum { GI_CONV_SLAB = 64 /* output positions of one product */ };
+enum { GI_CONV_SLAB = 128 /* output positions of one product */ };
 
 typedef struct gi_conv_op {
     gi_op op;
     gi_operand in, out, packed;
     gi_window window;
-    int64_t N, groups, C, M, K;              /* C, M: channels of one group; K = C * kernel[0] * kernel[1] */
+    int64_t N, groups, C, M, K;              /* C, M: channels of one group; K = kernel[0] * kernel[1] * C */
     int64_t oh, ow, h, w;
     int64_t in_stride[4], out_stride[4];     /* in floats */
     int64_t packed_size;                     /* floats of one group */
     /* conv_gemm */
     gi_operand columns, results;             /* scratch [slab][K], [slab][M]; absent where not needed */
+    int32_t in_place;                        /* windows inside the image are rows of the product as they lie there */
     int64_t slab;                            /* positions the scratch of one row holds */
     int64_t inside[2];                       /* windows from 0 up to here lie inside the image */
     const int32_t *offset;                   /* [K] floats of such a window from its first one on, or NULL */

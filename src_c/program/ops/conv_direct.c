@@ -131,9 +131,9 @@ int gi_conv_plan_direct(gi_builder *b, gi_conv_op *op, gi_error *err) {
     int status = gi_take_scratch(b, &op->lines, needs_staging(op), staged_floats(op), err);
     if (status < 0) return status;
     op->place = place;
-    for (int64_t c = 0; c < op->C; c++)
-        for (int64_t i = 0; i < op->window.kernel[0]; i++)
-            for (int64_t j = 0; j < op->window.kernel[1]; j++) *place++ = tap_place(op, c, i, j);
+    for (int64_t i = 0; i < op->window.kernel[0]; i++)
+        for (int64_t j = 0; j < op->window.kernel[1]; j++)
+            for (int64_t c = 0; c < op->C; c++) *place++ = tap_place(op, c, i, j);
     const int is_stored = op->ow == 1 || op->out_stride[3] == 1;
     return gi_take_scratch(b, &op->sums, !is_stored, gi_size_mul(op->M, op->piece_w), err);
 }
