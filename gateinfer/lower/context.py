@@ -48,6 +48,7 @@ class Lowering:
                 self._users.setdefault(name, []).append(node)
         self._place = {id(node): place for place, node in enumerate(self.nodes)}
         self._made: set[int] = set()
+        self._channels_last: set[int] = set()
         self._output_names = {port.name for port in graph.outputs}
         self._values: dict[str, Tensor] = {}
         self._cache = cache
@@ -159,8 +160,19 @@ class Lowering:
             tensor = home
         self._values[name] = tensor
 
-    def out(self, node: Node, index: int = 0, *, reads: Sequence[str] | None = None) -> Tensor:
+    def out(
+        self,
+        node: Node,
+        index: int = 0,
+        *,
+        reads: Sequence[str] | None = None,
+        like: Sequence[Tensor] = (),
+        channels_last: bool = False,
+    ) -> Tensor:
         """A window to write output `index` of `node` to, already defined under its name.
+
+        Memory that this makes has its axes in order, or axis 1 innermost: with `channels_last`, or where that is how all
+        of `like` lie.
 
         No op may write to a tensor it reads, so the home of the value is passed over when a value of `reads` lives in
         the same tensor (None: the inputs of `node`). Whoever gave the value that home copies it there.
@@ -169,9 +181,16 @@ class Lowering:
         home = self.homes.get(name)
         values = (self._values.get(source) for source in (node.inputs if reads is None else reads))
         if home is None or any(value is not None and value.id == home.id for value in values):
-            home = self.new(self.dtype(name), self.shape(name))
+            last = channels_last or (bool(like) and all(tensor.id in self._channels_last for tensor in like))
+            home = (self._new_channels_last if last else self.new)(self.dtype(name), self.shape(name))
         self._values[name] = home
         return home
+
+    def _new_channels_last(self, dtype: np.dtype, shape: Sequence[int]) -> Tensor:
+        batch, channels, *spatial = shape
+        tensor = self.new(dtype, (batch, *spatial, channels))
+        self._channels_last.add(tensor.id)
+        return tensor.transpose((0, len(shape) - 1, *range(1, len(shape) - 1)))
 
     def over(self, node: Node, index: int) -> Tensor | None:
         """The window of input `index` if output 0 may be written over it, already defined under the output's name.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import prod
+
 import numpy as np
 
 from gateinfer._core import pack_dense
@@ -13,6 +16,12 @@ from gateinfer.lower.scales import following
 from gateinfer.lower.tensor import Tensor
 from gateinfer.lower.window import WINDOW_ATTRS, Sliding, crop, planar, sliding
 
+SHORT_LINE, BLOCK = 8, 16
+"""Fewer positions, or fewer channels, do not fill a vector."""
+
+STRIPED = 4
+"""Up to so many channels, the order of summation may depend on the window's size (gi_dense_is_striped)."""
+
 
 @lowers("Conv", attrs=(*WINDOW_ATTRS, "group"))
 def lower_conv(ctx: Lowering, node: Node) -> None:
@@ -20,16 +29,48 @@ def lower_conv(ctx: Lowering, node: Node) -> None:
     weights, bias, groups = parameters(ctx, node, x)
     _check(weights, x.shape[1], groups)
     scales = following(ctx, node, 1, (weights, bias))
-    out = ctx.out(scales.last, reads=node.inputs)
+    out = ctx.out(scales.last, reads=node.inputs, channels_last=_is_product(ctx, node, x, weights, groups))
     x, window = crop(x, sliding(node, x, out, weights.shape[2:]))
+    taps = tuple(_seen(window, axis, x.shape[2 + axis], out.shape[2 + axis]) for axis in range(x.rank - 2))
+    if len(weights) // groups > STRIPED:
+        x, window = crop(x, _without(window, taps))
+    else:
+        taps = tuple(slice(0, extent) for extent in window.kernel)
     packed = ctx.packed(
         "conv",
         (node.input(1), node.input(2), *scales.names),
         (weights, bias, *scales.sources),
-        groups,
-        lambda: pack(*scales.into(weights, bias, 0), groups),
+        (groups, tuple((t.start, t.stop) for t in taps)),
+        lambda: pack(*scales.into(weights[(..., *taps)], bias, 0), groups),
     )
     ctx.builder.conv(planar(out).view, planar(x).view, packed, groups, window.core())
+
+
+def _is_product(ctx: Lowering, node: Node, x: Tensor, weights: np.ndarray, groups: int) -> bool:
+    """True when the windows are rows of a product, whose results lie channel by channel: positions are few, or x lies
+    like that already."""
+    if len(weights) // groups < BLOCK:
+        return False
+    channels_last = x.shape[1] >= BLOCK and x.strides[1] == 1 and x.strides[-1] != 1
+    return channels_last or prod(ctx.shape(node.output(0))[2:]) < SHORT_LINE
+
+
+def _seen(window: Sliding, axis: int, extent: int, positions: int) -> slice:
+    """The taps along `axis` without those, at either end, that lie in the padding at every position."""
+    stride, dilation, begin = window.stride[axis], window.dilation[axis], window.pads[axis][0]
+    seen = []
+    for tap in range(window.kernel[axis]):
+        first = max(0, -((tap * dilation - begin) // stride))  # the first position where the tap is not before the input
+        if first < positions and first * stride + tap * dilation - begin < extent:
+            seen.append(tap)
+    return slice(seen[0], seen[-1] + 1) if seen else slice(0, window.kernel[axis])
+
+
+def _without(window: Sliding, taps: tuple[slice, ...]) -> Sliding:
+    """`window` reduced to `taps`."""
+    axes = zip(taps, window.dilation, window.pads, strict=True)
+    pads = tuple((begin - taps.start * dilation, end) for taps, dilation, (begin, end) in axes)
+    return replace(window, kernel=tuple(t.stop - t.start for t in taps), pads=pads)
 
 
 def parameters(ctx: Lowering, node: Node, x: Tensor) -> tuple[np.ndarray, np.ndarray | None, int]:

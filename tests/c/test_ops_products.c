@@ -41,6 +41,14 @@ static void test_matmul(int64_t rows) {
     free_case(&c);
 }
 
+/* Lets the channels of [N, C, h, w] be neighbours in memory, if what was allocated has room for that. */
+static void put_channels_last(operand *o) {
+    const int64_t *n = o->v.shape;
+    if (o->elements < n[0] * n[1] * n[2] * n[3]) return;
+    o->v.offset = 0;
+    o->v.stride[1] = 1, o->v.stride[3] = n[1], o->v.stride[2] = n[1] * n[3], o->v.stride[0] = n[1] * n[2] * n[3];
+}
+
 /* ---- conv ---- */
 typedef struct conv_settings {
     gi_window window;
@@ -114,8 +122,10 @@ static void test_conv(int64_t rows) {
     int64_t N = pick(1, 2), in[] = {N, s.groups * s.C, h, w}, out[4] = {N, s.groups * s.M};
     s.window = random_window(in + 2, out + 2);
     test_case c = {.settings = &s};
-    add_operand(&c, GI_F32, 4, out, rows);
-    fill_real(add_operand(&c, GI_F32, 4, in, rows));
+    operand *to = add_operand(&c, GI_F32, 4, out, rows), *from = add_operand(&c, GI_F32, 4, in, rows);
+    if (pick(0, 2) == 0) put_channels_last(from);
+    if (pick(0, 2) == 0) put_channels_last(to);
+    fill_real(from);
     add_weights(&c, &s);
     check_case(&c, build_conv, expect_conv, 0);
     free(s.weight), free(s.bias);
@@ -151,12 +161,13 @@ static number expect_pool(const test_case *c, int64_t row, const int64_t *at) {
 }
 
 static void test_pool(int64_t rows) {
-    int64_t N = pick(1, 2), C = pick(1, 4), in[] = {N, C, pick(1, 8), pick(1, 12)}, out[4] = {N, C};
+    int64_t N = pick(1, 2), C = pick(0, 1) ? pick(1, 4) : pick(16, 20), in[] = {N, C, pick(1, 8), pick(1, 12)};
+    int64_t out[4] = {N, C};
     pool_settings s = {.maximum = (int)pick(0, 1), .count_pad = (int)pick(0, 1)};
     s.window = random_window(in + 2, out + 2);
     test_case c = {.settings = &s};
-    add_operand(&c, GI_F32, 4, out, rows);
-    operand *o = add_operand(&c, GI_F32, 4, in, rows);
+    operand *to = add_operand(&c, GI_F32, 4, out, rows), *o = add_operand(&c, GI_F32, 4, in, rows);
+    if (pick(0, 1)) put_channels_last(to), put_channels_last(o);
     fill_real(o);
     if (s.maximum && pick(0, 1)) ((float *)o->data)[pick(0, o->elements - 1)] = NAN;
     check_case(&c, build_pool, expect_pool, 0);

@@ -67,8 +67,11 @@ int gi_conv_is_inside(const gi_conv_op *op) {
 /* Estimated cycles of one group's line in either way: vector products, and elements moved one by one. */
 static int is_direct(gi_conv_op *op) {
     const double K = (double)op->K, M = (double)op->M, ow = (double)op->ow;
-    const double moved = op->w > 1 && op->in_stride[3] != 1 ? K * ow : 0;
-    const double gemm = ow * (K * (double)gi_blocks(op->M) + K + M), direct = K * M * (double)gi_blocks(op->ow) + moved;
+    const int channels_last = op->C > 1 && op->in_stride[1] == 1, stored = op->M == 1 || op->out_stride[1] == 1;
+    const double gathered = channels_last ? 0 : K, spread = stored ? 0 : M;
+    const double staged = op->w > 1 && op->in_stride[3] != 1 ? K : 0, moved = op->out_stride[3] != 1 ? M : 0;
+    const double gemm = ow * (K * (double)gi_blocks(op->M) + gathered + spread);
+    const double direct = K * M * (double)gi_blocks(op->ow) + ow * (staged + moved);
     return op->ow >= SHORT_LINE && direct <= gemm && gi_conv_set_piece(op);
 }
 

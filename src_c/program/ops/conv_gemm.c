@@ -4,7 +4,7 @@
 #include "../builder.h"
 #include <string.h>
 
-enum { SLAB_FLOATS = 1 << 18 /* columns of a slab: what an L2 cache keeps */, MOST_OFFSETS = 1 << 16 };
+enum { SLAB_FLOATS = 1 << 18 /* columns of a slab: what an L2 cache keeps */, MOST_OFFSETS = 1 << 16, FEW_WINDOWS = 8 };
 
 /* Up to GI_CONV_SLAB output positions, of one group at a time. */
 typedef struct slab {
@@ -61,14 +61,11 @@ static void take_clipped(const gi_conv_op *op, float *dst, const float *image, i
         }
 }
 
-/* The input under one window, zeros where it is padding: as it lies in the image, or copied to room [K]. */
-static const float *take_window(const gi_conv_op *op, float *room, const float *image, int64_t y, int64_t x) {
-    const int is_inside = y >= 0 && x >= 0 && y < op->inside[0] && x < op->inside[1];
-    const float *src = image + y * op->in_stride[2] + x * op->in_stride[3];
-    if (is_inside && op->in_place) return src;
-    if (is_inside && op->offset) for (int64_t k = 0; k < op->K; k++) room[k] = src[op->offset[k]];
-    else take_clipped(op, room, image, y, x);
-    return room;
+/* room [K]: the input under one window, zeros where it is padding. */
+static void take_window(const gi_conv_op *op, float *room, const float *src, int is_inside, const slab *s, int64_t i) {
+    if (!is_inside) take_clipped(op, room, s->in[i], s->y[i], s->x[i]);
+    else if (op->in_place) memcpy(room, src, (size_t)op->K * sizeof *room);
+    else for (int64_t k = 0; k < op->K; k++) room[k] = src[op->offset[k]];
 }
 
 /* How many pointers from the first on are evenly spaced, and by how much. */
@@ -84,10 +81,18 @@ static void store_results(const gi_conv_op *op, float *const *out, const float *
         for (int64_t i = 0; i < n; i++) out[i][m * op->out_stride[1]] = results[i * op->M + m];
 }
 
-/* The windows of a slab as rows of a matrix. */
+/* The windows of a slab as rows of a matrix: as they lie in the image, or copied to `columns`. All windows of a small
+ * slab that has to copy some are copied, because rows in two places are two products, each of which reads the weights. */
 static void place_windows(const gi_conv_op *op, const slab *s, float *columns, const float **rows) {
-    for (int64_t i = 0; i < s->n; i++)
-        rows[i] = take_window(op, columns ? columns + i * op->K : NULL, s->in[i], s->y[i], s->x[i]);
+    const int copies = columns && (s->n <= FEW_WINDOWS || !op->in_place);
+    for (int64_t i = 0; i < s->n; i++) {
+        const int64_t y = s->y[i], x = s->x[i];
+        const int is_known = op->in_place || op->offset;
+        const int is_inside = is_known && y >= 0 && x >= 0 && y < op->inside[0] && x < op->inside[1];
+        const float *src = is_inside ? s->in[i] + y * op->in_stride[2] + x * op->in_stride[3] : NULL;
+        rows[i] = is_inside && !copies ? src : columns + i * op->K;
+        if (rows[i] != src) take_window(op, columns + i * op->K, src, is_inside, s, i);
+    }
 }
 
 static void multiply_slab(const gi_conv_op *op, const gi_frame *f, const slab *s, const float *packed) {
