@@ -44,7 +44,8 @@ static void test_matmul(int64_t rows) {
 /* Lets the channels of [N, C, h, w] be neighbours in memory, if what was allocated has room for that. */
 static void put_channels_last(operand *o) {
     const int64_t *n = o->v.shape;
-    if (o->elements < n[0] * n[1] * n[2] * n[3]) return;
+    const int64_t count = n[0] * n[1] * n[2] * n[3];
+    if (!count || o->elements < count) return;
     o->v.offset = 0;
     o->v.stride[1] = 1, o->v.stride[3] = n[1], o->v.stride[2] = n[1] * n[3], o->v.stride[0] = n[1] * n[2] * n[3];
 }
