@@ -31,6 +31,8 @@ class Lowering:
         Specialised: every value has a static type.
     homes : dict of str to Tensor
         Where a value must end up, for values that are part of an output or of a concatenation.
+    rewritten : set of int
+        Tensors that are home to several values in turn, each made by a scatter over the one before.
     done : set of str
         First outputs of nodes that an earlier node took over.
     """
@@ -39,6 +41,7 @@ class Lowering:
         self.graph = graph
         self.builder = builder
         self.homes: dict[str, Tensor] = {}
+        self.rewritten: set[int] = set()
         self.done: set[str] = set()
         self.nodes = live_nodes(graph)
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
@@ -171,8 +174,8 @@ class Lowering:
     ) -> Tensor:
         """A window to write output `index` of `node` to, already defined under its name.
 
-        Memory that this makes has its axes in order, or axis 1 innermost: with `channels_last`, or where that is how all
-        of `like` lie.
+        Memory that this makes has its axes in order, or axis 1 innermost: with `channels_last`, or where all of `like`
+        lie that way.
 
         No op may write to a tensor it reads, so the home of the value is passed over when a value of `reads` lives in
         the same tensor (None: the inputs of `node`). Whoever gave the value that home copies it there.
@@ -180,6 +183,8 @@ class Lowering:
         name = node.output(index)
         home = self.homes.get(name)
         values = (self._values.get(source) for source in (node.inputs if reads is None else reads))
+        if home is not None and home.id in self.rewritten and self._read_later(node, self._living_in(home.id)):
+            home = None
         if home is None or any(value is not None and value.id == home.id for value in values):
             last = channels_last or (bool(like) and all(tensor.id in self._channels_last for tensor in like))
             home = (self._new_channels_last if last else self.new)(self.dtype(name), self.shape(name))
@@ -195,21 +200,26 @@ class Lowering:
     def over(self, node: Node, index: int) -> Tensor | None:
         """The window of input `index` if output 0 may be written over it, already defined under the output's name.
 
-        It must be memory that the program made, in which nothing that is read later lives, and the home of the output if
-        that has one.
+        It must be memory that the program made, in which nothing that is read later lives, and the home of the output
+        if that has one.
         """
         name, home = node.input(index), self.homes.get(node.output(0))
         x = self.value(name)
         if not x.is_dense or (x.id not in self._made if home is None else not home.same(x)):
             return None
-        sharing = [other for other, tensor in self._values.items() if tensor.id == x.id]
-        readers = [user for other in sharing for user in self._users.get(other, ())]
-        if self._output_names.intersection(sharing) or any(self._place[id(user)] > self._place[id(node)] for user in readers):
-            return None
-        if sum(user is node for user in readers) > 1:
+        sharing = self._living_in(x.id)
+        reads = sum(user is node for other in sharing for user in self._users.get(other, ()))
+        if reads > 1 or self._read_later(node, sharing) or self._output_names.intersection(sharing):
             return None
         self._values[node.output(0)] = x
         return x
+
+    def _living_in(self, tensor: int) -> list[str]:
+        return [name for name, window in self._values.items() if window.id == tensor]
+
+    def _read_later(self, node: Node, names: Sequence[str]) -> bool:
+        readers = (user for name in names for user in self._users.get(name, ()))
+        return any(self._place[id(user)] > self._place[id(node)] for user in readers)
 
     def define_missing(self, name: str) -> None:
         """Gives the output of a refused node some window, so that the nodes after it can still be looked at."""

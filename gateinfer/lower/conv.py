@@ -41,14 +41,13 @@ def lower_conv(ctx: Lowering, node: Node) -> None:
         (node.input(1), node.input(2), *scales.names),
         (weights, bias, *scales.sources),
         (groups, tuple((t.start, t.stop) for t in taps)),
-        lambda: pack(*scales.into(weights[(..., *taps)], bias, 0), groups),
+        lambda: pack(*scales.into(weights[(slice(None), slice(None), *taps)], bias, 0), groups),
     )
     ctx.builder.conv(planar(out).view, planar(x).view, packed, groups, window.core())
 
 
 def _is_product(ctx: Lowering, node: Node, x: Tensor, weights: np.ndarray, groups: int) -> bool:
-    """True when the windows are rows of a product, whose results lie channel by channel: positions are few, or x lies
-    like that already."""
+    """True when positions are few or x lies channel by channel: windows are rows of a product, results lie that way."""
     if len(weights) // groups < BLOCK:
         return False
     channels_last = x.shape[1] >= BLOCK and x.strides[1] == 1 and x.strides[-1] != 1
@@ -60,7 +59,7 @@ def _seen(window: Sliding, axis: int, extent: int, positions: int) -> slice:
     stride, dilation, begin = window.stride[axis], window.dilation[axis], window.pads[axis][0]
     seen = []
     for tap in range(window.kernel[axis]):
-        first = max(0, -((tap * dilation - begin) // stride))  # the first position where the tap is not before the input
+        first = max(0, -((tap * dilation - begin) // stride))  # the position where the tap enters the input
         if first < positions and first * stride + tap * dilation - begin < extent:
             seen.append(tap)
     return slice(seen[0], seen[-1] + 1) if seen else slice(0, window.kernel[axis])
@@ -92,7 +91,7 @@ def _check(weights: np.ndarray, channels: int, groups: int) -> None:
 def pack(weights: np.ndarray, bias: np.ndarray | None, groups: int) -> np.ndarray:
     """Weights [M, C / groups, ..], bias [M] -> per group the panels of K = window * C / groups to M / groups."""
     out_channels, channels = weights.shape[:2]
-    rows = weights.reshape(groups, out_channels // groups, channels, -1).swapaxes(2, 3)
-    rows = rows.reshape(groups, out_channels // groups, -1)
+    taps_last = weights.reshape(groups, out_channels // groups, channels, -1)
+    rows = taps_last.swapaxes(2, 3).reshape(groups, out_channels // groups, -1)
     biases = [None] * groups if bias is None else np.ascontiguousarray(bias).reshape(groups, -1)
     return aligned(np.concatenate([pack_dense(w.T, b) for w, b in zip(rows, biases, strict=True)]))

@@ -21,8 +21,10 @@ from gateinfer.lower.window import WINDOW_ATTRS, Sliding, crop, planar, sliding
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Along one axis, output positions `first`, first + stride, ..: the taps taps.start, + taps.step, .. of the mirrored
-    kernel see inputs, which are `dilation` apart; the other taps see gaps between inputs."""
+    """Along one axis, the output positions `first`, first + stride, ..
+
+    There, `taps` of the mirrored kernel see inputs, `dilation` apart; the other taps see gaps between inputs.
+    """
 
     first: int
     taps: range
@@ -50,8 +52,10 @@ def lower_conv_transpose(ctx: Lowering, node: Node) -> None:
 
 
 def _phases(window: Sliding, axis: int, stride: int, extent: int) -> Iterator[Phase]:
-    """The phases of one axis, whose output has `extent` positions. Tap j of position o sees input
-    (o + j dilation - begin) / stride, if that is whole."""
+    """The phases of one axis, whose output has `extent` positions.
+
+    Tap j of position o sees input (o + j dilation - begin) / stride, if that is whole.
+    """
     dilation, (begin, _) = window.dilation[axis], window.pads[axis]
     step = stride // gcd(stride, dilation)
     for first in range(min(stride, extent)):
@@ -78,7 +82,8 @@ def _lower_phase(
     taps = tuple(phase.taps for phase in phases)
 
     def make() -> np.ndarray:
-        chosen = _turned(weights, groups)[(..., *(slice(t.start, t.stop, t.step) for t in taps))]
+        spatial = (slice(t.start, t.stop, t.step) for t in taps)
+        chosen = _turned(weights, groups)[(slice(None), slice(None), *spatial)]
         return pack(*scales.into(chosen, bias, 0), groups)
 
     names, sources = (node.input(1), node.input(2), *scales.names), (weights, bias, *scales.sources)

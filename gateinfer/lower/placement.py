@@ -20,8 +20,8 @@ SCATTERS = frozenset({"ScatterND", "ScatterElements", "Scatter"})
 def place(ctx: Lowering) -> None:
     """Fills `ctx.homes`.
 
-    A value that is scattered over to make an output starts out in the output's memory: where it is still read after the
-    scatter, the output is made elsewhere and copied at the very end.
+    A value that is scattered over to make an output starts out in the output's memory. Where it is still read after the
+    scatter, `Lowering.out` passes over that home, and the output is copied at the very end.
     """
     final = set(ctx.homes)
     for node in reversed(ctx.nodes):
@@ -34,6 +34,7 @@ def place(ctx: Lowering) -> None:
             ctx.homes.setdefault(node.output(0), ctx.new(ctx.dtype(node.output(0)), ctx.shape(node.output(0))))
         if node.output(0) in final and node.op in SCATTERS:
             _settle(ctx, node.input(0), ctx.homes[node.output(0)])
+            ctx.rewritten.add(ctx.homes[node.output(0)].id)
             final.add(node.input(0))
         if node.output(0) in ctx.homes:
             home = _before(ctx, node, ctx.homes[node.output(0)])

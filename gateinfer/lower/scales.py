@@ -44,7 +44,8 @@ def following(ctx: Lowering, node: Node, axis: int, arrays: Sequence[np.ndarray 
     """
     shape = ctx.shape(node.output(0))
     size = max((float(np.abs(a).max(initial=0.0)) for a in arrays if a is not None), default=0.0)
-    last, affine, names = node, None, []
+    last, names = node, list[str]()
+    affine: Affine | None = None
     while (user := ctx.sole_user(last.output(0))) is not None and ctx.shape(user.output(0)) == shape:
         step = _affine(ctx, user, last.output(0), axis % len(shape), shape)
         if step is None:

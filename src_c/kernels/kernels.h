@@ -77,6 +77,9 @@ struct gi_kernels {
     void (*layer_norm)(float *dst, const float *src, const float *scale, const float *bias, int64_t n, float epsilon);
     /* products with positions in the lanes: body/slide.inc.h */
     void (*slide)(const gi_slide *s);
+    /* lines [n] = zeros, but the elements of `src` in [low, high). Pitches in floats; dst must not overlap src. */
+    void (*pad_lines)(float *dst, int64_t dst_pitch, const float *src, int64_t src_pitch, int64_t lines, int64_t n,
+                      int64_t low, int64_t high);
 };
 
 /* isa/<isa>.c; absent from builds for other CPUs */

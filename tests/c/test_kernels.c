@@ -111,6 +111,20 @@ static long slide_differs(const gi_kernels *s, const gi_kernels *k, int striped)
     return outputs_differ();
 }
 
+static long pad_lines_differ(const gi_kernels *s, const gi_kernels *k, int unused) {
+    (void)unused;
+    const int64_t lines = 1 + random_below(3), width = n / lines, low = random_below(width + 1);
+    const int64_t high = low + random_below(width - low + 1);
+    s->pad_lines(mem.expected + at, width, mem.a + at, 7, lines, width, low, high);
+    k->pad_lines(mem.got + at, width, mem.a + at, 7, lines, width, low, high);
+    long failed = outputs_differ();
+    for (int64_t i = 0; i < lines * width; i++) {
+        const int64_t column = i % width, inside = column >= low && column < high;
+        failed |= !same_float(mem.got[at + i], inside ? mem.a[at + i / width * 7 + column - low] : 0.0f);
+    }
+    return failed;
+}
+
 typedef long differs(const gi_kernels *s, const gi_kernels *k, int fn);
 
 static void check_family(const gi_kernels *s, const gi_kernels *k, const char *name, differs *test, int first,
@@ -141,6 +155,7 @@ static void check_against_scalar(const gi_kernels *k) {
     check_family(s, k, "softmax", softmax_differs, 0, 2);
     check_family(s, k, "layer_norm", layer_norm_differs, 0, 4);
     check_family(s, k, "slide", slide_differs, 0, 2);
+    check_family(s, k, "pad_lines", pad_lines_differ, 0, 1);
 }
 
 /* ---- scalar against double -------------------------------------------------------------------------------------- */

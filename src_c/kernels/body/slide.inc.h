@@ -107,3 +107,30 @@ static void slide(const gi_slide *s) {
     for (; s->M - m >= 2; m += 2) slide_rows(s, 2, m);
     for (; m < s->M; m++) slide_rows(s, 1, m);
 }
+
+/* n elements from src to dst, in vectors of which the last is moved back. */
+V_INLINE void slide_copy(float *dst, const float *src, int64_t n) {
+    if (n < V_LANES) {
+        v_store_n(dst, v_load_n(src, n), n);
+        return;
+    }
+    for (int64_t i = 0; i < n; i += V_LANES) {
+        const int64_t at = i < n - V_LANES ? i : n - V_LANES;
+        v_store(dst + at, v_load(src + at));
+    }
+}
+
+/* Zeros over all of [from, to), and as far into the line as the vectors reach: what belongs there is written later. */
+V_INLINE void slide_clear(float *line, int64_t n, int64_t from, int64_t to) {
+    if (n < V_LANES) v_store_n(line, v_set1(0.0f), n);
+    else for (int64_t i = from; i < to; i += V_LANES) v_store(line + (i < n - V_LANES ? i : n - V_LANES), v_set1(0.0f));
+}
+
+static void pad_lines(float *dst, int64_t dst_pitch, const float *src, int64_t src_pitch, int64_t lines, int64_t n,
+                      int64_t low, int64_t high) {
+    for (int64_t i = 0; i < lines; i++, dst += dst_pitch, src += src_pitch) {
+        slide_clear(dst, n, 0, low);
+        slide_clear(dst, n, high, n);
+        slide_copy(dst + low, src, high - low);
+    }
+}

@@ -30,4 +30,5 @@ const gi_kernels GI_TABLE = {
     .softmax = softmax,
     .layer_norm = layer_norm,
     .slide = slide,
+    .pad_lines = pad_lines,
 };

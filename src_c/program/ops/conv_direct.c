@@ -17,21 +17,33 @@ typedef struct piece {
     float *lines, *sums;
 } piece;
 
+/* One line of every channel: dst [channels] of phase_w columns, `pitch` apart, of which [low, high) come from src. */
+static void stage_channels(const gi_conv_op *op, const gi_kernels *kernels, float *dst, int64_t pitch, const float *src,
+                           int64_t low, int64_t high) {
+    const int64_t channels = op->C * op->groups, step = op->window.stride[1] * op->in_stride[3], size = sizeof(float);
+    const int moves = step != 1 && high - low > 1;
+    kernels->pad_lines(dst, pitch, src, op->in_stride[1], channels, op->phase_w, low, moves ? low : high);
+    for (int64_t c = 0; moves && c < channels; c++)
+        gi_move((char *)(dst + c * pitch + low), size, (const char *)(src + c * op->in_stride[1]), step * size, high - low,
+                (int32_t)size);
+}
+
 /* Copies the lines under the piece to `lines`: [channels][kernel lines][phases][phase_w]. All channels before any
  * product, because a load that spans recent stores waits for them to leave the store buffer. */
-static void stage_lines(const gi_conv_op *op, const piece *p) {
+static void stage_lines(const gi_conv_op *op, const gi_kernels *kernels, const piece *p) {
     const gi_window *window = &op->window;
     const int64_t y = p->y * window->stride[0] - window->pad_begin[0], phases = window->stride[1];
-    const int64_t x = p->x * window->stride[1] - window->pad_begin[1], pitch = window->kernel[0] * phases * op->phase_w;
+    const int64_t pitch = window->kernel[0] * phases * op->phase_w;
     for (int64_t phase = 0; phase < phases; phase++) {
-        const gi_padded inside = gi_padded_line(x + phase, phases, op->phase_w, op->w);
-        const gi_padded outside = gi_padded_line(x + phase, phases, op->phase_w, 0);
+        const int64_t x = p->x * phases - window->pad_begin[1] + phase;
+        int64_t low, high;
+        gi_inside(x, phases, op->phase_w, op->w, &low, &high);
         for (int64_t i = 0; i < window->kernel[0]; i++) {
-            const int64_t line = y + i * window->dilation[0], is_inside = line >= 0 && line < op->h;
-            const float *src = p->in + (is_inside ? line : 0) * op->in_stride[2];
-            float *dst = p->lines + (i * phases + phase) * op->phase_w;
-            for (int64_t c = 0; c < op->C * op->groups; c++, src += op->in_stride[1], dst += pitch)
-                gi_take_padded(dst, src, op->in_stride[3], is_inside ? &inside : &outside);
+            const int64_t line = y + i * window->dilation[0], is_inside = line >= 0 && line < op->h && low < high;
+            const float *src = p->in;
+            if (is_inside) src += line * op->in_stride[2] + (x + low * phases) * op->in_stride[3];
+            stage_channels(op, kernels, p->lines + (i * phases + phase) * op->phase_w, pitch, src, is_inside ? low : 0,
+                           is_inside ? high : 0);
         }
     }
 }
@@ -61,7 +73,7 @@ static void multiply_piece(const gi_conv_op *op, const gi_kernels *kernels, cons
     const float *x = is_staged ? p->lines : p->in + p->y * op->window.stride[0] * op->in_stride[2] + p->x;
     const int64_t pitch = is_staged ? op->K / op->window.kernel[1] * op->window.stride[1] * op->phase_w
                                     : op->C * op->in_stride[1];
-    if (is_staged) stage_lines(op, p);
+    if (is_staged) stage_lines(op, kernels, p);
     for (int64_t g = 0; g < op->groups; g++)
         multiply_group(op, kernels, p, x + g * pitch, p->packed + g * op->packed_size,
                        p->out + g * op->M * op->out_stride[1]);

@@ -1,20 +1,4 @@
 #include "window.h"
-#include <string.h>
-
-gi_padded gi_padded_line(int64_t start, int64_t step, int64_t n, int64_t extent) {
-    gi_padded p = {.start = start, .step = step, .n = n};
-    gi_inside(start, step, n, extent, &p.low, &p.high);
-    return p;
-}
-
-void gi_take_padded(float *dst, const float *line, int64_t stride, const gi_padded *p) {
-    const int64_t size = sizeof(float);
-    for (int64_t i = 0; i < p->low; i++) dst[i] = 0.0f;
-    if (p->high > p->low)
-        gi_move((char *)(dst + p->low), size, (const char *)(line + (p->start + p->low * p->step) * stride),
-                p->step * stride * size, p->high - p->low, (int32_t)size);
-    for (int64_t i = p->high; i < p->n; i++) dst[i] = 0.0f;
-}
 
 /* Every index the window reaches, and pad_begin, must be far from overflow: sums of a few of them are taken. */
 static int check_axis(const gi_view *out, const gi_window *window, int axis, gi_error *err) {
