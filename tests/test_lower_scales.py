@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pipeline import chain, check, node, random
+from pipeline import chain, check, integers, node, random
 
 CONV = {"W": random(6, 3, 3, seed=1), "B": random(6, seed=2)}
 NORM = {"s": random(6, seed=3), "o": random(6, seed=4), "m": random(6, seed=5), "v": np.abs(random(6, seed=6)) + 0.5}
@@ -86,6 +86,21 @@ def test_convolutions_of_channel_last_sequences_copy_nothing(length):
     ]
     lowered = check(nodes, {"X": random(2, length, 16)}, constants, atol=chain(48))
     assert lowered.program.op_names == ["conv", "unary", "pool", "unary"]
+
+
+@pytest.mark.parametrize("length", [3, 5])
+@pytest.mark.parametrize("shape", [(-1,), (2, -1), (2, 16, 1, -1), (-1, 2, 16)])
+def test_other_shapes_of_channel_last_results(length, shape):
+    nodes = [node("Conv", "X W", "a"), node("Reshape", "a shape", "b"), node("Abs", "b")]
+    constants = {"W": random(16, 4, 3, seed=1), "shape": integers(*shape)}
+    check(nodes, {"X": random(2, 4, length)}, constants, atol=chain(12))
+
+
+def test_layouts_of_results_that_meet():
+    """A channel-last result and a row-major one of the same shape."""
+    nodes = [node("Conv", "X W", "a"), node("Add", "a U", "b"), node("Clip", "b", "c"), node("Pow", "c two")]
+    constants = {"W": random(16, 4, 3, seed=1), "two": np.array(2, np.float32)}
+    check(nodes, {"X": random(2, 4, 5), "U": random(2, 16, 3, seed=2)}, constants, atol=8 * chain(13))
 
 
 @pytest.mark.parametrize(("length", "stride", "pads"), [(1, 1, [2, 2]), (2, 2, [2, 1]), (1, 1, [4, 0]), (1, 3, [0, 4])])

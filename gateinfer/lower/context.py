@@ -186,7 +186,7 @@ class Lowering:
         if home is not None and home.id in self.rewritten and self._read_later(node, self._living_in(home.id)):
             home = None
         if home is None or any(value is not None and value.id == home.id for value in values):
-            last = channels_last or (bool(like) and all(tensor.id in self._channels_last for tensor in like))
+            last = channels_last or (bool(like) and all(map(self._is_channels_last, like)))
             home = (self._new_channels_last if last else self.new)(self.dtype(name), self.shape(name))
         self._values[name] = home
         return home
@@ -196,6 +196,9 @@ class Lowering:
         tensor = self.new(dtype, (batch, *spatial, channels))
         self._channels_last.add(tensor.id)
         return tensor.transpose((0, len(shape) - 1, *range(1, len(shape) - 1)))
+
+    def _is_channels_last(self, tensor: Tensor) -> bool:
+        return tensor.id in self._channels_last and tensor.rank > 2 and tensor.strides[1] == 1
 
     def over(self, node: Node, index: int) -> Tensor | None:
         """The window of input `index` if output 0 may be written over it, already defined under the output's name.
