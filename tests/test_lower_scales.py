@@ -91,7 +91,7 @@ def test_convolutions_of_channel_last_sequences_copy_nothing(length):
 @pytest.mark.parametrize("length", [3, 5])
 @pytest.mark.parametrize("shape", [(-1,), (2, -1), (2, 16, 1, -1), (-1, 2, 16)])
 def test_other_shapes_of_channel_last_results(length, shape):
-    nodes = [node("Conv", "X W", "a"), node("Reshape", "a shape", "b"), node("Abs", "b")]
+    nodes = [node("Conv", "X W", "a"), node("Reshape", "a shape", "b"), node("Abs", "b", "c"), node("Neg", "c")]
     constants = {"W": random(16, 4, 3, seed=1), "shape": integers(*shape)}
     check(nodes, {"X": random(2, 4, length)}, constants, atol=chain(12))
 

@@ -73,7 +73,7 @@ static int best_run(const joint_axis *axes, int n, int operands, const int32_t *
 }
 
 void gi_walk_plan(gi_walk *w, int operands, const gi_view *const *views, const int32_t *size) {
-    joint_axis axes[GI_MAX_RANK];
+    joint_axis axes[GI_MAX_RANK] = {0};
     int n = collect_axes(axes, operands, views, size);
     sort_axes(axes, n, operands);
     n = collapse_axes(axes, n, operands);
