@@ -21,7 +21,8 @@ V_INLINE void slide_store(const gi_slide *s, float *out, v_f sum, const int mask
 }
 
 /* Outputs m .. m + rows of positions i .. i + vectors * V_LANES; masked: of all n < V_LANES positions. */
-GI_INLINE void slide_tile(const gi_slide *s, const int rows, const int vectors, const int masked, int64_t m, int64_t i) {
+GI_INLINE void slide_tile(const gi_slide *s, const int rows, const int vectors, const int masked, int64_t m,
+                          int64_t i) {
     v_f acc[V_SLIDE_ROWS * SLIDE_VECTORS];
     int64_t start[SLIDE_THIN_VECTORS];
     GI_UNROLL

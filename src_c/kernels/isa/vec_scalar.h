@@ -6,7 +6,8 @@
  *   v_load v_store     unaligned; v_load_n v_store_n touch only the first n lanes, others read as 0;
  *                      n <= 0 means no lane, n >= V_LANES all
  *   v_load_or          as v_load_n, but the other lanes are those of `fill`
- *   v_down(a, n)       lane i + n of a in lane i, for i < n; the other lanes hold some lane of a. n: a power of 2 below V_LANES
+ *   v_down(a, n)       lane i + n of a in lane i, for i < n; the other lanes hold some lane of a. n: a power of 2
+ *                      below V_LANES
  *   v_first_lane       lane 0
  *   v_set1             the same value in all lanes
  *   v_add v_sub v_mul v_div v_sqrt v_abs v_neg, v_fma(a, b, c) = a * b + c rounded once

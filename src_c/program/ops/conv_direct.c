@@ -24,8 +24,8 @@ static void stage_channels(const gi_conv_op *op, const gi_kernels *kernels, floa
     const int moves = step != 1 && high - low > 1;
     kernels->pad_lines(dst, pitch, src, op->in_stride[1], channels, op->phase_w, low, moves ? low : high);
     for (int64_t c = 0; moves && c < channels; c++)
-        gi_move((char *)(dst + c * pitch + low), size, (const char *)(src + c * op->in_stride[1]), step * size, high - low,
-                (int32_t)size);
+        gi_move((char *)(dst + c * pitch + low), size, (const char *)(src + c * op->in_stride[1]), step * size,
+                high - low, (int32_t)size);
 }
 
 /* Copies the lines under the piece to `lines`: [channels][kernel lines][phases][phase_w]. All channels before any
@@ -133,7 +133,8 @@ int gi_conv_set_piece(gi_conv_op *op) {
 static int64_t tap_place(const gi_conv_op *op, int64_t c, int64_t i, int64_t j) {
     const gi_window *w = &op->window;
     const int64_t q = j * w->dilation[1];
-    if (op->lines.tensor < 0) return c * op->in_stride[1] + i * w->dilation[0] * op->in_stride[2] + q * op->in_stride[3];
+    if (op->lines.tensor < 0)
+        return c * op->in_stride[1] + i * w->dilation[0] * op->in_stride[2] + q * op->in_stride[3];
     return ((c * w->kernel[0] + i) * w->stride[1] + q % w->stride[1]) * op->phase_w + q / w->stride[1];
 }
 

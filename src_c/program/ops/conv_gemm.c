@@ -82,7 +82,7 @@ static void store_results(const gi_conv_op *op, float *const *out, const float *
 }
 
 /* The windows of a slab as rows of a matrix: as they lie in the image, or copied to `columns`. All windows of a small
- * slab that has to copy some are copied, because rows in two places are two products, each of which reads the weights. */
+ * slab that has to copy some are copied, because rows in two places are two products, which both read the weights. */
 static void place_windows(const gi_conv_op *op, const slab *s, float *columns, const float **rows) {
     const int copies = columns && (s->n <= FEW_WINDOWS || !op->in_place);
     for (int64_t i = 0; i < s->n; i++) {

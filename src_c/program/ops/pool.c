@@ -65,7 +65,8 @@ static void pool_plane(const pool_op *op, float *out, const float *plane) {
 /* acc [n]: joins in what tap (i, j) of the windows of line y from x on sees. `line`: the input line under tap i. */
 static void join_tap(const pool_op *op, const gi_kernels *kernels, float *acc, const float *line, int64_t x, int64_t n,
                      int64_t j) {
-    const int64_t stride = op->window.stride[1], start = x * stride - op->window.pad_begin[1] + j * op->window.dilation[1];
+    const int64_t stride = op->window.stride[1];
+    const int64_t start = x * stride - op->window.pad_begin[1] + j * op->window.dilation[1];
     float staged[GI_STAGE];
     int64_t low, high;
     gi_inside(start, stride, n, op->w, &low, &high);
@@ -86,8 +87,8 @@ static void divide_by_counts(const pool_op *op, float *acc, int64_t x, int64_t n
 }
 
 /* n (<= GI_STAGE) windows of line y from x on. */
-static void pool_piece(const pool_op *op, const gi_kernels *kernels, float *out, const float *plane, int64_t y, int64_t x,
-                       int64_t n) {
+static void pool_piece(const pool_op *op, const gi_kernels *kernels, float *out, const float *plane, int64_t y,
+                       int64_t x, int64_t n) {
     float acc[GI_STAGE];
     taps t;
     for (int64_t i = 0; i < n; i++) acc[i] = op->maximum ? -INFINITY : 0.0f;
