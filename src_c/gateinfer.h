@@ -200,8 +200,8 @@ GI_API int gi_build_pool(gi_builder *b, const gi_view *out, const gi_view *in, c
 GI_API int gi_build_dense(gi_builder *b, const gi_view *out, const gi_view *in, int weights, int packed, gi_error *err);
 /* out [.., M, N] = lhs [.., M, K] rhs [.., K, N], both known only at run time. Leading axes equal (stride 0 broadcasts). */
 GI_API int gi_build_matmul(gi_builder *b, const gi_view *out, const gi_view *lhs, const gi_view *rhs, gi_error *err);
-/* in [N, C, h, w], out [N, M, oh, ow]. `packed`: per group, gi_dense_pack of K = C / groups * kh * kw (in that order) to
- * M / groups, one after another. */
+/* in [N, C, h, w], out [N, M, oh, ow]. `packed`: per group, gi_dense_pack of K = kh * kw * C / groups (in that order)
+ * to M / groups, one after another. */
 GI_API int gi_build_conv(gi_builder *b, const gi_view *out, const gi_view *in, int packed, int64_t groups,
                          const gi_window *window, gi_error *err);
 
