@@ -266,12 +266,24 @@ GI_API const char *gi_program_op_name(const gi_program *p, int index);   /* NULL
 GI_API int64_t gi_program_work_bytes(const gi_program *p);               /* planned memory per row */
 GI_API int64_t gi_program_macs(const gi_program *p);                     /* multiply-adds of one step of one row */
 
+/* ---- threads ------------------------------------------------------------------------------------------------------ */
+typedef struct gi_team gi_team;
+enum { GI_TEAM_MAX = 64 };
+
+/* `members` threads, the caller of a step included, for streams that share large layers among them; the bits do not change.
+ * The others start with the first step that has work for them, and sleep between steps once `keep_hot_ns` have passed (0: at
+ * once). A team works for one step at a time; other steps meanwhile run on their caller alone. It outlives its streams. */
+GI_API gi_team *gi_team_create(int members, int64_t keep_hot_ns, gi_error *err);
+GI_API void gi_team_free(gi_team *team);
+
 /* ---- stream ------------------------------------------------------------------------------------------------------- */
 typedef struct gi_stream gi_stream;
 
 /* `rows` independent rows (>= 1) that step together. All memory is allocated here. */
 GI_API gi_stream *gi_stream_create(const gi_program *p, int64_t rows, gi_error *err);
 GI_API void gi_stream_free(gi_stream *s);
+/* Steps of `s` may use `team` from here on; NULL: the caller alone. Borrowed. */
+GI_API void gi_stream_use_team(gi_stream *s, gi_team *team);
 /* Memory of an external tensor: rows * elements, aligned to the dtype, borrowed until bound anew or freed. */
 GI_API int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err);
 /* One pass over the program. Allocates nothing, takes no lock. Denormals are flushed inside and the caller's floating-point

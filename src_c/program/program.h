@@ -21,6 +21,7 @@ typedef struct gi_frame {
     int64_t rows;
     const gi_kernels *kernels;
     int64_t *turns;          /* loop turns left, inside of a loop; else NULL */
+    gi_team *team;           /* who may help, or NULL */
 } gi_frame;
 
 typedef struct gi_op gi_op;

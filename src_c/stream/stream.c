@@ -9,6 +9,7 @@ struct gi_stream {
     int64_t rows;
     int32_t unbound;         /* external tensors without memory yet */
     void **ptr;              /* [tensors] */
+    gi_team *team;
 };
 
 /* Work memory of row r follows that of row r - 1 within each tensor, so offsets scale with the number of rows. */
@@ -61,6 +62,8 @@ void gi_stream_free(gi_stream *s) {
     if (s) gi_arena_free(s->arena);   /* the stream itself lives in its arena */
 }
 
+void gi_stream_use_team(gi_stream *s, gi_team *team) { s->team = team; }
+
 int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err) {
     const gi_program *p = s->program;
     if (tensor < 0 || tensor >= p->n_tensors || p->tensors[tensor].kind != GI_EXTERNAL)
@@ -73,7 +76,7 @@ int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err) {
 
 static int run_ops(const gi_stream *s, gi_error *err) {
     const gi_program *p = s->program;
-    const gi_frame frame = {.ptr = s->ptr, .rows = s->rows, .kernels = p->kernels};
+    const gi_frame frame = {.ptr = s->ptr, .rows = s->rows, .kernels = p->kernels, .team = s->team};
     for (int32_t i = 0; i < p->n_ops; i++) {
         int status = p->ops[i]->run(p->ops[i], &frame, err);
         if (status < 0) return status;
@@ -90,7 +93,7 @@ static int64_t nanoseconds(void) {
 /* As run_ops, with a look at the clock after every op. */
 static int time_ops(const gi_stream *s, int64_t *ns, gi_error *err) {
     const gi_program *p = s->program;
-    const gi_frame frame = {.ptr = s->ptr, .rows = s->rows, .kernels = p->kernels};
+    const gi_frame frame = {.ptr = s->ptr, .rows = s->rows, .kernels = p->kernels, .team = s->team};
     int64_t last = nanoseconds();
     for (int32_t i = 0; i < p->n_ops; i++) {
         int status = p->ops[i]->run(p->ops[i], &frame, err);
