@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
 from gateinfer.graph.checks import uses
@@ -38,8 +37,8 @@ def renamed(node: Node, names: Mapping[str, str]) -> Node:
     for graph in subgraphs(node):
         graph.nodes = [renamed(inner, names) for inner in graph.nodes]
         graph.outputs = [Port(names.get(p.name, p.name), p.type) for p in graph.outputs]
-    return dataclasses.replace(
-        node,
-        inputs=tuple(names.get(n, n) for n in node.inputs),
-        outputs=tuple(names.get(n, n) for n in node.outputs),
+    if names.keys().isdisjoint(node.inputs) and names.keys().isdisjoint(node.outputs):
+        return node
+    return node.changed(
+        inputs=tuple(names.get(n, n) for n in node.inputs), outputs=tuple(names.get(n, n) for n in node.outputs)
     )

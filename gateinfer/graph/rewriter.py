@@ -123,12 +123,12 @@ class Rewriter:
             raise ModelError(f"folding visits more than {MAX_NODES} nodes")
         if not any(node.outputs):
             return
-        inputs = tuple(scope[n] if n else "" for n in node.inputs)
+        inputs = tuple([scope[n] if n else "" for n in node.inputs])
         failure = next((self._failures[n] for n in inputs if n in self._failures), None)
         try:
             if failure is not None:
                 raise failure
-            self._fold(dataclasses.replace(node, inputs=inputs), scope, nodes)
+            self._fold(node if inputs == node.inputs else node.changed(inputs=inputs), scope, nodes)
         except BudgetExceeded:
             raise
         except GateInferError as error:
@@ -256,7 +256,7 @@ class Rewriter:
         if _too_costly(node, types, known) or (over and elements <= given):
             return None
         self._spend(node, elements, elements - given)
-        results = evaluate(node, known, self.opset)
+        results = evaluate(node, types, known, self.opset)
         return [_as_inferred(node, result, found) for result, found in zip(results, types, strict=False)]
 
     def _spend(self, node: Node, elements: int, grown: int) -> None:
@@ -286,8 +286,8 @@ class Rewriter:
 
     def _emit(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         attrs = {key: self._fold_attribute(value, scope) for key, value in node.attrs.items()}
-        outputs = tuple(self.define(scope, o) if o else "" for o in node.outputs)
-        nodes.append(dataclasses.replace(node, outputs=outputs, attrs=attrs))
+        outputs = tuple([self.define(scope, o) if o else "" for o in node.outputs])
+        nodes.append(node.changed(outputs=outputs, attrs=attrs))
 
     def _fold_attribute(self, value: Any, scope: Scope) -> Any:
         if isinstance(value, Graph):
