@@ -203,7 +203,7 @@ def test_defaults_are_constants_unless_fed() -> None:
     ("shapes", "values", "text"),
     [
         ({}, {}, 'input "x": its shape is not known'),
-        ({"x": (3, 4)}, {}, 'input "x", axis 1: expected 2, got 4'),
+        ({"x": (3, 4)}, {}, "input 'x', axis 1: expected 2, got 4"),
         ({"x": (3,)}, {}, "expected rank 2"),
         ({"x": (3, 2), "z": (1,)}, {}, "no inputs called z"),
         ({"x": (3, 2)}, {"n": np.array(1, "i4")}, 'constant for input "n": expected int64, got int32'),
@@ -231,6 +231,22 @@ def test_large_products_of_constants_stay_nodes() -> None:
     big = np.zeros((1024, 1024), "f4")
     nodes = [node("MatMul", "a b", "c"), node("MatMul", "x c", "y")]
     assert ops(fold_constants(graph_of(nodes, {"x": (1, 1024)}, a=big, b=big))) == ["MatMul", "MatMul"]
+
+
+def test_products_are_folded_until_their_arithmetic_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewriter, "MAX_FOLDED_STEPS_TOTAL", 2500)
+    k = np.eye(10, dtype="f4")
+    nodes = [node("MatMul", f"{a} k", b) for a, b in ("ka", "ab", "bc")] + [node("Add", "x c", "y")]
+    assert ops(fold_constants(graph_of(nodes, {"x": (10, 10)}, k=k))) == ["MatMul", "Add"]
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ArgMax"])
+def test_what_looks_at_much_to_make_little_counts_what_it_looks_at(monkeypatch: pytest.MonkeyPatch, op: str) -> None:
+    nodes = [node(op, "k", "m", keepdims=0), node("Cast", "m", "f", to=TensorProto.FLOAT), node("Add", "x f", "y")]
+    graph = graph_of(nodes, {"x": (2,)}, k=np.arange(100, dtype="f4"))
+    assert ops(fold_constants(graph)) == ["Add"]
+    monkeypatch.setattr(rewriter, "MAX_FOLDED_STEPS", 99)
+    assert ops(fold_constants(graph))[0] == op
 
 
 def test_large_weights_are_moved_by_the_program_but_nothing_large_grows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,9 +296,9 @@ def test_names_are_unified_over_inputs() -> None:
 @pytest.mark.parametrize(
     ("shapes", "text"),
     [
-        ({"x": (7, 2, 5)}, 'input "x", axis 2: expected 4, got 5'),
+        ({"x": (7, 2, 5)}, "input 'x', axis 2: expected 4, got 5"),
         ({"x": (7, 2)}, "expected rank 3"),
-        ({"x": (7, 2, 4), "h": (1, 3, 9)}, r'input "h", axis 1: expected 2 \(batch'),
+        ({"x": (7, 2, 4), "h": (1, 3, 9)}, r"input 'h', axis 1: expected 2 \(batch"),
         ({"z": ()}, "no inputs called z"),
     ],
 )

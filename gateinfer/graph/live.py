@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from gateinfer.graph.checks import uses
+from gateinfer.graph.checks import Captures, uses
 from gateinfer.graph.ir import Node, Port, subgraphs
 from gateinfer.graph.loops import is_folded, trimmed
 
@@ -19,8 +19,8 @@ def all_names(nodes: Iterable[Node]) -> Iterator[str]:
             yield from all_names(graph.nodes)
 
 
-def needed(nodes: list[Node], wanted: set[str]) -> list[Node]:
-    """The nodes that `wanted` values depend on, in order."""
+def needed(nodes: list[Node], wanted: set[str], known: Captures | None = None) -> list[Node]:
+    """The nodes that `wanted` values depend on, in order; `known` is what a caller keeps of nested graphs."""
     wanted = set(wanted)
     kept = []
     for node in reversed(nodes):
@@ -28,7 +28,7 @@ def needed(nodes: list[Node], wanted: set[str]) -> list[Node]:
             if is_folded(node):
                 node = trimmed(node, wanted, needed)
             kept.append(node)
-            wanted |= uses(node)
+            wanted |= uses(node, known)
     return kept[::-1]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
-from gateinfer.graph.checks import MAX_NODES, definitions
+from gateinfer.graph.checks import MAX_NODES, Captures, definitions
 from gateinfer.graph.evaluate import can_evaluate, evaluate
 from gateinfer.graph.infer import MAX_VALUE_ELEMENTS, has_rule, infer
 from gateinfer.graph.infer.creation import shape_slice
@@ -28,12 +28,14 @@ MAX_GROWN: Final = 2**24
 """Elements that folding may add to those it starts from: little in the file must not become much in memory."""
 MAX_COPIES: Final = 4
 """How often constants may be transformed when the program is built, rather than by the program, every time."""
-MAX_FOLDED_PRODUCT: Final = 2**26
-"""Multiply-adds of a constant matrix product that is worth folding; a larger one stays a node."""
+MAX_FOLDED_STEPS: Final = 2**26
+"""Multiply-adds, or elements looked at, of one node that is worth folding; a larger one stays a node."""
+MAX_FOLDED_STEPS_TOTAL: Final = 2**28
+"""The same of all nodes folded in one pass: what comes when they are used up stays a node."""
 MAX_COUNTED: Final = 2**28
 """Steps of arithmetic to find out how often loops turn."""
-MAX_FOLDED_INDICES: Final = 2**18
-"""Indices of a constant gather or scatter worth folding: the reference operators walk them in Python."""
+STEPS_PER_INDEX: Final = 2**8
+"""What an index of a constant gather or scatter counts: the reference operators walk them in Python."""
 
 ForeignTypes = Callable[[Node, list[TensorType | None], list[np.ndarray | None]], list[TensorType]]
 """Types of the outputs of a node that the engine has no rule for."""
@@ -45,6 +47,8 @@ Scope = ChainMap[str, str]
 # Nodes that change nothing when the type stays the same.
 _RESHAPING: Final = frozenset("Cast Expand Flatten Reshape Squeeze Tile Unsqueeze".split())
 _WALKS_INDICES: Final = frozenset("GatherElements GatherND ScatterElements ScatterND".split())
+# Nodes that look at all elements of their first input to make few.
+_WALKS_DATA: Final = frozenset("ArgMax ArgMin Compress NonZero TopK".split())
 
 
 class Rewriter:
@@ -66,6 +70,8 @@ class Rewriter:
         self._folded = 0
         self._counted = 0
         self._grown = 0
+        self._steps_left = MAX_FOLDED_STEPS_TOTAL
+        self._captures: Captures = {}
         self._budget = min(MAX_FOLDED_TOTAL, MAX_GROWN + MAX_COPIES * constant_elements(graph))
         self._visited = 0
 
@@ -253,9 +259,11 @@ class Rewriter:
         over = elements > MAX_FOLDED or self._folded + elements > self._budget
         given = sum(v.size for v in dict(zip(node.inputs, known, strict=True)).values() if v is not None)
         # Moving large weights about is no attack: the program will do it. Only what grows out of little is refused.
-        if _too_costly(node, types, known) or (over and elements <= given):
+        steps = _steps(node, types, known)
+        if steps > min(MAX_FOLDED_STEPS, self._steps_left) or (over and elements <= given):
             return None
         self._spend(node, elements, elements - given)
+        self._steps_left -= steps
         results = evaluate(node, types, known, self.opset)
         return [_as_inferred(node, result, found) for result, found in zip(results, types, strict=False)]
 
@@ -301,16 +309,15 @@ class Rewriter:
         inputs = [Port(self.define(scope, p.name), p.type) for p in graph.inputs]
         nodes = self.read(graph, scope)
         outputs = [Port(scope[p.name], p.type) for p in graph.outputs]
-        return dataclasses.replace(
-            graph, inputs=inputs, outputs=outputs, nodes=needed(nodes, {p.name for p in outputs}), constants={}
-        )
+        nodes = needed(nodes, {p.name for p in outputs}, self._captures)
+        return dataclasses.replace(graph, inputs=inputs, outputs=outputs, nodes=nodes, constants={})
 
     def finish(self, graph: Graph) -> Graph:
         """The result for the main graph; raises what is wrong with values that its outputs need."""
         nodes = self.read(graph, self.main)
         outputs = {p.name: self.main[p.name] for p in graph.outputs}
         self.raise_failures(outputs.values())
-        nodes = self._name_outputs(needed(nodes, set(outputs.values())), outputs)
+        nodes = self._name_outputs(needed(nodes, set(outputs.values()), self._captures), outputs)
         used = set(all_names(nodes)) | {p.name for p in graph.inputs} | set(outputs)
         return dataclasses.replace(
             graph,
@@ -357,11 +364,16 @@ def _is_identity(node: Node) -> bool:
     return node.op == "Identity" and not node.domain and all(node.inputs) and len(node.inputs) == len(node.outputs) == 1
 
 
-def _too_costly(node: Node, types: list[TensorType], known: list[np.ndarray | None]) -> bool:
+def _steps(node: Node, types: list[TensorType], known: list[np.ndarray | None]) -> int:
+    """The arithmetic of a node beyond making each element of its results once."""
+    first = known[0]
+    if first is None:
+        return 0
     if node.op in ("MatMul", "Gemm"):
-        inner = max(known[0].shape, default=1)  # type: ignore[union-attr]
-        return inner * types[0].size > MAX_FOLDED_PRODUCT
-    return node.op in _WALKS_INDICES and known[1].size > MAX_FOLDED_INDICES  # type: ignore[union-attr]
+        return max(first.shape, default=1) * types[0].size
+    if node.op in _WALKS_INDICES:
+        return known[1].size * STEPS_PER_INDEX  # type: ignore[union-attr]
+    return first.size if node.op.startswith("Reduce") or node.op in _WALKS_DATA else 0
 
 
 def _as_inferred(node: Node, array: np.ndarray, found: TensorType) -> np.ndarray:
