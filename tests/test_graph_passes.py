@@ -17,6 +17,7 @@ from gateinfer.errors import GateInferError, ModelError, ShapeError, Unsupported
 from gateinfer.graph import rewriter
 from gateinfer.graph.bind import bind_shapes, resolve
 from gateinfer.graph.checks import check_graph
+from gateinfer.graph.evaluate import evaluate
 from gateinfer.graph.fold import fold_constants, specialize, unsupported
 from gateinfer.graph.ir import Graph, Port, TensorType
 from gateinfer.loaders.onnx import load_onnx
@@ -238,6 +239,24 @@ def test_products_are_folded_until_their_arithmetic_is_used_up(monkeypatch: pyte
     k = np.eye(10, dtype="f4")
     nodes = [node("MatMul", f"{a} k", b) for a, b in ("ka", "ab", "bc")] + [node("Add", "x c", "y")]
     assert ops(fold_constants(graph_of(nodes, {"x": (10, 10)}, k=k))) == ["MatMul", "Add"]
+
+
+def test_products_of_constants_are_computed_when_more_than_their_shape_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewriter, "MIN_PUT_OFF", 1000)
+    computed: list[str] = []
+
+    def spied(given, *rest):
+        computed.append(given.label())
+        return evaluate(given, *rest)
+
+    monkeypatch.setattr(rewriter, "evaluate", spied)
+    k = np.arange(100, dtype="f4").reshape(10, 10)
+    nodes = [node("MatMul", "k k", "a"), node("Neg", "a", "b"), node("MatMul", "b k", "c"), node("Shape", "c", "s")]
+    nodes += [node("Expand", "x s", "y"), node("Gemm", "k k", "d"), node("Add", "y d", "z")]
+    graph = specialize(graph_of(nodes, {"x": (1, 1)}, "z", k=k), {})
+    assert ops(graph) == ["Expand", "Add"]
+    assert [label.split()[0] for label in computed] == ["MatMul", "Neg", "Gemm"]
+    np.testing.assert_array_equal(graph.constants["d"], k @ k)
 
 
 @pytest.mark.parametrize("op", ["ReduceMax", "ArgMax"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,7 @@ from gateinfer.graph.infer import MAX_VALUE_ELEMENTS, has_rule, infer
 from gateinfer.graph.infer.creation import shape_slice
 from gateinfer.graph.infer.registry import Query
 from gateinfer.graph.ir import RECURRENT, Graph, Node, Port, TensorType
+from gateinfer.graph.known import Arguments, KnownValues
 from gateinfer.graph.live import all_names, needed, renamed
 from gateinfer.graph.loops import LOOPS, fold_loop
 from gateinfer.graph.weights import constant_elements
@@ -34,10 +35,12 @@ MAX_FOLDED_STEPS_TOTAL: Final = 2**28
 """The same of all nodes folded in one pass: what comes when they are used up stays a node."""
 MAX_COUNTED: Final = 2**28
 """Steps of arithmetic to find out how often loops turn."""
+MIN_PUT_OFF: Final = 2**16
+"""Multiply-adds of a product whose value is not computed before somebody asks for it."""
 STEPS_PER_INDEX: Final = 2**8
 """What an index of a constant gather or scatter counts: the reference operators walk them in Python."""
 
-ForeignTypes = Callable[[Node, list[TensorType | None], list[np.ndarray | None]], list[TensorType]]
+ForeignTypes = Callable[[Node, list[TensorType | None], Sequence[np.ndarray | None]], list[TensorType]]
 """Types of the outputs of a node that the engine has no rule for."""
 
 
@@ -46,6 +49,7 @@ Scope = ChainMap[str, str]
 
 # Nodes that change nothing when the type stays the same.
 _RESHAPING: Final = frozenset("Cast Expand Flatten Reshape Squeeze Tile Unsqueeze".split())
+_PRODUCTS: Final = ("MatMul", "Gemm")
 _WALKS_INDICES: Final = frozenset("GatherElements GatherND ScatterElements ScatterND".split())
 # Nodes that look at all elements of their first input to make few.
 _WALKS_DATA: Final = frozenset("ArgMax ArgMin Compress NonZero TopK".split())
@@ -61,7 +65,7 @@ class Rewriter:
         self.empty = False
         """Some input has no elements."""
         self.main: Scope = ChainMap()
-        self.values: dict[str, np.ndarray] = {}
+        self.values = KnownValues()
         self.types: dict[str, TensorType] = {}
         self._failures: dict[str, GateInferError] = {}
         """What is wrong with a value: told only when an output needs it."""
@@ -109,7 +113,7 @@ class Rewriter:
         return scope[name]
 
     def set_constant(self, name: str, array: np.ndarray) -> None:
-        self.values[name] = array
+        self.values.put(name, array)
         self.types[name] = TensorType(array.dtype, array.shape)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
@@ -183,10 +187,10 @@ class Rewriter:
 
     def _fold_free(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         """Without shapes only nodes on constants have types. What fails here may belong to a branch never taken."""
-        known = [self.values.get(n) for n in node.inputs]
-        if not self._foldable(node, known):
+        if not self._foldable(node):
             self._emit(node, scope, nodes)
             return
+        known = [self.values[n] if n else None for n in node.inputs]
         try:
             types = infer(node, [self.types.get(n) for n in node.inputs], known, self.opset)
             results = self._evaluate(node, types, known)
@@ -198,13 +202,15 @@ class Rewriter:
 
     def _fold_static(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         given = [self.types.get(n) for n in node.inputs]
-        known = [self.values.get(n) for n in node.inputs]
+        known = Arguments(node.inputs, self.values)
         types = self._infer(node, given, known)
         if self._pass(node, types, scope):
             return
         results = self._shape_results(node, given)
-        if results is None and self._foldable(node, known):
-            results = self._evaluate(node, types, known)
+        if results is None and self._foldable(node):
+            if self._put_off(node, types, known, scope):
+                return
+            results = self._evaluate(node, types, list(known))
         if results is not None:
             self._define_all(node, scope, results)
             return
@@ -214,7 +220,7 @@ class Rewriter:
                 self.types[scope[output]] = found
 
     def _infer(
-        self, node: Node, given: list[TensorType | None], known: list[np.ndarray | None]
+        self, node: Node, given: list[TensorType | None], known: Sequence[np.ndarray | None]
     ) -> list[TensorType]:
         """By the engine's own rules, else, for nodes that may run elsewhere, as that place says."""
         try:
@@ -227,10 +233,11 @@ class Rewriter:
             except UnsupportedOp as second:
                 raise (refusal if has_rule(node) else second) from None
 
-    def _foldable(self, node: Node, known: list[np.ndarray | None]) -> bool:
+    def _foldable(self, node: Node) -> bool:
         """True when all inputs are known and there are operators to compute with, which are imported only then."""
-        if any(value is None and name for value, name in zip(known, node.inputs, strict=True)):
-            return False
+        for name in node.inputs:
+            if name and name not in self.values:
+                return False
         return has_rule(node) and can_evaluate(node, self.opset)
 
     def _shape_results(self, node: Node, given: list[TensorType | None]) -> list[np.ndarray] | None:
@@ -253,19 +260,39 @@ class Rewriter:
             self.set_constant(self.define(scope, node.output(1)), np.full(types[1].extents, kept, types[1].dtype))
         return True
 
+    def _put_off(
+        self, node: Node, types: list[TensorType], known: Sequence[np.ndarray | None], scope: Scope
+    ) -> bool:
+        """Leaves a product that is worth folding until somebody asks for it: often only its shape is used."""
+        if node.op not in _PRODUCTS or _steps(node, types, known) < MIN_PUT_OFF:
+            return False
+        if not self._may_fold(node, types, known):
+            return False
+        (found,), values = types, list(known)
+        name = self.define(scope, node.outputs[0])
+        self.types[name] = found
+        self.values.put_later(name, lambda: _as_inferred(node, evaluate(node, types, values, self.opset)[0], found))
+        return True
+
     def _evaluate(self, node: Node, types: list[TensorType], known: list[np.ndarray | None]) -> list[np.ndarray] | None:
         """The values of a node on constants, or None when it is too costly and better left to the program."""
+        if not self._may_fold(node, types, known):
+            return None
+        results = evaluate(node, types, known, self.opset)
+        return [_as_inferred(node, result, found) for result, found in zip(results, types, strict=False)]
+
+    def _may_fold(self, node: Node, types: list[TensorType], known: Sequence[np.ndarray | None]) -> bool:
+        """Spends what folding `node` takes; False when that is too much."""
         elements = sum(found.size for found in types)
         over = elements > MAX_FOLDED or self._folded + elements > self._budget
         given = sum(v.size for v in dict(zip(node.inputs, known, strict=True)).values() if v is not None)
         # Moving large weights about is no attack: the program will do it. Only what grows out of little is refused.
         steps = _steps(node, types, known)
         if steps > min(MAX_FOLDED_STEPS, self._steps_left) or (over and elements <= given):
-            return None
+            return False
         self._spend(node, elements, elements - given)
         self._steps_left -= steps
-        results = evaluate(node, types, known, self.opset)
-        return [_as_inferred(node, result, found) for result, found in zip(results, types, strict=False)]
+        return True
 
     def _spend(self, node: Node, elements: int, grown: int) -> None:
         self._folded += elements
@@ -323,7 +350,7 @@ class Rewriter:
             graph,
             outputs=list(graph.outputs),
             nodes=nodes,
-            constants={n: a for n, a in self.values.items() if n in used},
+            constants={n: self.values[n] for n in list(self.values) if n in used},
             types={n: t for n, t in self.types.items() if n in used},
         )
 
@@ -348,7 +375,7 @@ class Rewriter:
             if source in self.types:
                 self.types[name] = self.types[source]
             if source in self.values:
-                self.values[name] = self.values[source]
+                self.values.put(name, self.values[source])
             elif source in produced and source not in new_names and source not in outputs:
                 new_names[source] = name
             elif source != name:
@@ -364,12 +391,12 @@ def _is_identity(node: Node) -> bool:
     return node.op == "Identity" and not node.domain and all(node.inputs) and len(node.inputs) == len(node.outputs) == 1
 
 
-def _steps(node: Node, types: list[TensorType], known: list[np.ndarray | None]) -> int:
+def _steps(node: Node, types: list[TensorType], known: Sequence[np.ndarray | None]) -> int:
     """The arithmetic of a node beyond making each element of its results once."""
     first = known[0]
     if first is None:
         return 0
-    if node.op in ("MatMul", "Gemm"):
+    if node.op in _PRODUCTS:
         return max(first.shape, default=1) * types[0].size
     if node.op in _WALKS_INDICES:
         return known[1].size * STEPS_PER_INDEX  # type: ignore[union-attr]
