@@ -14,7 +14,7 @@ from onnx import TensorProto
 from onnx_models import graph_of, node, subgraph, to_onnx
 
 from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
-from gateinfer.graph import rewriter
+from gateinfer.graph import budget, rewriter
 from gateinfer.graph.bind import bind_shapes, resolve
 from gateinfer.graph.checks import check_graph
 from gateinfer.graph.evaluate import evaluate
@@ -235,7 +235,7 @@ def test_large_products_of_constants_stay_nodes() -> None:
 
 
 def test_products_are_folded_until_their_arithmetic_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewriter, "MAX_FOLDED_STEPS_TOTAL", 2500)
+    monkeypatch.setattr(budget, "MAX_FOLDED_STEPS_TOTAL", 2500)
     k = np.eye(10, dtype="f4")
     nodes = [node("MatMul", f"{a} k", b) for a, b in ("ka", "ab", "bc")] + [node("Add", "x c", "y")]
     assert ops(fold_constants(graph_of(nodes, {"x": (10, 10)}, k=k))) == ["MatMul", "Add"]
@@ -264,12 +264,12 @@ def test_what_looks_at_much_to_make_little_counts_what_it_looks_at(monkeypatch: 
     nodes = [node(op, "k", "m", keepdims=0), node("Cast", "m", "f", to=TensorProto.FLOAT), node("Add", "x f", "y")]
     graph = graph_of(nodes, {"x": (2,)}, k=np.arange(100, dtype="f4"))
     assert ops(fold_constants(graph)) == ["Add"]
-    monkeypatch.setattr(rewriter, "MAX_FOLDED_STEPS", 99)
+    monkeypatch.setattr(budget, "MAX_FOLDED_STEPS", 99)
     assert ops(fold_constants(graph))[0] == op
 
 
 def test_large_weights_are_moved_by_the_program_but_nothing_large_grows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewriter, "MAX_FOLDED", 100)
+    monkeypatch.setattr(budget, "MAX_FOLDED", 100)
     weight = np.zeros((20, 10), "f4")
     nodes = [node("Transpose", "w", "t"), node("MatMul", "x t", "y")]
     assert ops(fold_constants(graph_of(nodes, {"x": (1, 10)}, w=weight))) == ["Transpose", "MatMul"]

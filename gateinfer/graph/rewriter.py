@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
+from gateinfer.graph.budget import PRODUCTS, Budget, BudgetExceeded, steps
 from gateinfer.graph.checks import MAX_NODES, Captures, definitions
 from gateinfer.graph.evaluate import can_evaluate, evaluate
 from gateinfer.graph.infer import MAX_VALUE_ELEMENTS, has_rule, infer
@@ -19,26 +20,9 @@ from gateinfer.graph.ir import RECURRENT, Graph, Node, Port, TensorType
 from gateinfer.graph.known import Arguments, KnownValues
 from gateinfer.graph.live import all_names, needed, renamed
 from gateinfer.graph.loops import LOOPS, fold_loop
-from gateinfer.graph.weights import constant_elements
 
-MAX_FOLDED: Final = 2**26
-"""Elements of one folded value."""
-MAX_FOLDED_TOTAL: Final = 2**28
-"""Elements of all values folded in one pass."""
-MAX_GROWN: Final = 2**24
-"""Elements that folding may add to those it starts from: little in the file must not become much in memory."""
-MAX_COPIES: Final = 4
-"""How often constants may be transformed when the program is built, rather than by the program, every time."""
-MAX_FOLDED_STEPS: Final = 2**26
-"""Multiply-adds, or elements looked at, of one node that is worth folding; a larger one stays a node."""
-MAX_FOLDED_STEPS_TOTAL: Final = 2**28
-"""The same of all nodes folded in one pass: what comes when they are used up stays a node."""
-MAX_COUNTED: Final = 2**28
-"""Steps of arithmetic to find out how often loops turn."""
 MIN_PUT_OFF: Final = 2**16
 """Multiply-adds of a product whose value is not computed before somebody asks for it."""
-STEPS_PER_INDEX: Final = 2**8
-"""What an index of a constant gather or scatter counts: the reference operators walk them in Python."""
 
 ForeignTypes = Callable[[Node, list[TensorType | None], Sequence[np.ndarray | None]], list[TensorType]]
 """Types of the outputs of a node that the engine has no rule for."""
@@ -49,10 +33,6 @@ Scope = ChainMap[str, str]
 
 # Nodes that change nothing when the type stays the same.
 _RESHAPING: Final = frozenset("Cast Expand Flatten Reshape Squeeze Tile Unsqueeze".split())
-_PRODUCTS: Final = ("MatMul", "Gemm")
-_WALKS_INDICES: Final = frozenset("GatherElements GatherND ScatterElements ScatterND".split())
-# Nodes that look at all elements of their first input to make few.
-_WALKS_DATA: Final = frozenset("ArgMax ArgMin Compress NonZero TopK".split())
 
 
 class Rewriter:
@@ -71,12 +51,8 @@ class Rewriter:
         """What is wrong with a value: told only when an output needs it."""
         self._defined = set(definitions(graph))
         self._repeats: Counter[str] = Counter()
-        self._folded = 0
-        self._counted = 0
-        self._grown = 0
-        self._steps_left = MAX_FOLDED_STEPS_TOTAL
         self._captures: Captures = {}
-        self._budget = min(MAX_FOLDED_TOTAL, MAX_GROWN + MAX_COPIES * constant_elements(graph))
+        self.budget = Budget(graph)
         self._visited = 0
 
     # ---- names ------------------------------------------------------------------------------------------------------
@@ -255,7 +231,7 @@ class Rewriter:
             return False
         scope[node.outputs[0]] = node.inputs[0]
         if node.output(1):
-            self._spend(node, types[1].size, types[1].size)
+            self.budget.spend(node, types[1].size, types[1].size)
             kept = self.opset >= 12  # all true; before that the mask of inference is unspecified, and 0 in onnxruntime
             self.set_constant(self.define(scope, node.output(1)), np.full(types[1].extents, kept, types[1].dtype))
         return True
@@ -264,9 +240,9 @@ class Rewriter:
         self, node: Node, types: list[TensorType], known: Sequence[np.ndarray | None], scope: Scope
     ) -> bool:
         """Leaves a product that is worth folding until somebody asks for it: often only its shape is used."""
-        if node.op not in _PRODUCTS or _steps(node, types, known) < MIN_PUT_OFF:
+        if node.op not in PRODUCTS or steps(node, types, known) < MIN_PUT_OFF:
             return False
-        if not self._may_fold(node, types, known):
+        if not self.budget.take(node, types, known):
             return False
         (found,), values = types, list(known)
         name = self.define(scope, node.outputs[0])
@@ -276,37 +252,10 @@ class Rewriter:
 
     def _evaluate(self, node: Node, types: list[TensorType], known: list[np.ndarray | None]) -> list[np.ndarray] | None:
         """The values of a node on constants, or None when it is too costly and better left to the program."""
-        if not self._may_fold(node, types, known):
+        if not self.budget.take(node, types, known):
             return None
         results = evaluate(node, types, known, self.opset)
         return [_as_inferred(node, result, found) for result, found in zip(results, types, strict=False)]
-
-    def _may_fold(self, node: Node, types: list[TensorType], known: Sequence[np.ndarray | None]) -> bool:
-        """Spends what folding `node` takes; False when that is too much."""
-        elements = sum(found.size for found in types)
-        over = elements > MAX_FOLDED or self._folded + elements > self._budget
-        given = sum(v.size for v in dict(zip(node.inputs, known, strict=True)).values() if v is not None)
-        # Moving large weights about is no attack: the program will do it. Only what grows out of little is refused.
-        steps = _steps(node, types, known)
-        if steps > min(MAX_FOLDED_STEPS, self._steps_left) or (over and elements <= given):
-            return False
-        self._spend(node, elements, elements - given)
-        self._steps_left -= steps
-        return True
-
-    def _spend(self, node: Node, elements: int, grown: int) -> None:
-        self._folded += elements
-        self._grown += max(grown, 0)
-        if elements > MAX_FOLDED or self._folded > self._budget or self._grown > MAX_GROWN:
-            raise BudgetExceeded(
-                f"{node.label()}: folding it takes {elements} elements, which exceeds the budget of {MAX_FOLDED} "
-                f"for one value, of {self._budget} for the model, or of {MAX_GROWN} more than the file holds"
-            )
-
-    def spend_turns(self, steps: int) -> None:
-        self._counted += steps
-        if self._counted > MAX_COUNTED:
-            raise BudgetExceeded(f"finding out how often loops turn takes more than {MAX_COUNTED} steps")
 
     def check_size(self, node: Node, found: TensorType) -> None:
         if found.size > MAX_VALUE_ELEMENTS:
@@ -383,24 +332,8 @@ class Rewriter:
         return [renamed(node, new_names) for node in nodes + identities] if new_names else nodes + identities
 
 
-class BudgetExceeded(ModelError):
-    """Folding went past its limits: never a reason to try on."""
-
-
 def _is_identity(node: Node) -> bool:
     return node.op == "Identity" and not node.domain and all(node.inputs) and len(node.inputs) == len(node.outputs) == 1
-
-
-def _steps(node: Node, types: list[TensorType], known: Sequence[np.ndarray | None]) -> int:
-    """The arithmetic of a node beyond making each element of its results once."""
-    first = known[0]
-    if first is None:
-        return 0
-    if node.op in _PRODUCTS:
-        return max(first.shape, default=1) * types[0].size
-    if node.op in _WALKS_INDICES:
-        return known[1].size * STEPS_PER_INDEX  # type: ignore[union-attr]
-    return first.size if node.op.startswith("Reduce") or node.op in _WALKS_DATA else 0
 
 
 def _as_inferred(node: Node, array: np.ndarray, found: TensorType) -> np.ndarray:
