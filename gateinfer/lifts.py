@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +16,13 @@ from gateinfer.graph.time_search import Specialize, find_lift
 
 MAX_LIFTS = 32
 """Entries kept per model; the one made first goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why nothing can be lifted: found out at the same cost, and asked for as often."""
+
+    text: str
 
 
 class Lifts:
@@ -31,7 +39,7 @@ class Lifts:
         self._graph = graph
         self._is_deciding = is_deciding
         self._specialize = specialize
-        self._found: OrderedDict[Hashable, Lift | None] = OrderedDict()
+        self._found: OrderedDict[Hashable, Lift | _Refusal | None] = OrderedDict()
 
     def guess(self, states: Sequence[State], shapes: Shapes, values: Mapping[str, np.ndarray]) -> Lift | None:
         """The lift before the first frame, open extents taken as 1; None also when that cannot be known yet.
@@ -65,17 +73,32 @@ class Lifts:
         pairs = tuple((state.input, state.output) for state in states)
         constants = tuple((name, v.dtype.str, v.shape, v.tobytes()) for name, v in sorted(values.items()))
         key = (tuple(sorted(extents.items())), constants, pairs)
-        if key not in self._found:
-            fed = shapes.keys() | values.keys()
-            unfed = {name: value for name, value in self._graph.defaults.items() if name not in fed}
-            lift = find_lift(self._graph, states, shapes, {**unfed, **values}, self._specialize)
-            if known and (lift is None or (lift.axes, lift.pairs) != (known.axes, known.pairs)):
+        if key in self._found:
+            found = self._found[key]
+        else:
+            found = self._find(states, shapes, values)
+            if known and not isinstance(found, _Refusal) and not _same_ends(found, known):
                 raise StateMismatch("frames of these shapes need other states than the stream has; open a new stream")
-            self._found[key] = lift
+            self._found[key] = found
             if len(self._found) > MAX_LIFTS:
                 self._found.popitem(last=False)
-            return lift
-        return self._found[key]
+        if isinstance(found, _Refusal):
+            raise StateMismatch(found.text)
+        return found
+
+    def _find(
+        self, states: Sequence[State], shapes: Shapes, values: Mapping[str, np.ndarray]
+    ) -> Lift | _Refusal | None:
+        fed = shapes.keys() | values.keys()
+        unfed = {name: value for name, value in self._graph.defaults.items() if name not in fed}
+        try:
+            return find_lift(self._graph, states, shapes, {**unfed, **values}, self._specialize)
+        except StateMismatch as error:
+            return _Refusal(str(error))
+
+
+def _same_ends(found: Lift | None, known: Lift) -> bool:
+    return found is not None and (found.axes, found.pairs) == (known.axes, known.pairs)
 
 
 def _without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gateinfer import _core, islands
-from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, UnsupportedOp
+from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, UnsupportedOp, shown
 from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer
 from gateinfer.graph.bind import bind_shapes, resolve
 from gateinfer.graph.fold import fold_constants, unsupported
@@ -79,11 +79,11 @@ def load(
         Nodes or attributes have no implementation; the text lists every one.
     """
     if type(threads) is not int or threads != 1:
-        raise GateInferError(f"threads={threads!r}: this version runs a step on one thread; pass threads=1")
+        raise GateInferError(f"threads={shown(threads)}: this version runs a step on one thread; pass threads=1")
     if fallback is not None and (not isinstance(fallback, str) or fallback != "onnxruntime"):
-        raise GateInferError(f"fallback={fallback!r}: expected 'onnxruntime' or None")
+        raise GateInferError(f"fallback={shown(fallback)}: expected 'onnxruntime' or None")
     if not isinstance(isa, str) or (isa != "auto" and isa not in _core.isa_names()):
-        raise GateInferError(f"isa={isa!r}: this build has auto, {', '.join(_core.isa_names())}")
+        raise GateInferError(f"isa={shown(isa)}: this build has auto, {', '.join(_core.isa_names())}")
     if not isinstance(allow_nonfinite, (bool, np.bool_)):
         raise GateInferError(f"allow_nonfinite: expected True or False, got {type(allow_nonfinite).__name__}")
     if isinstance(source, (bytearray, memoryview)):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from gateinfer.errors import ModelError, ShapeError, StateMismatch
-from gateinfer.feeds import as_extents, as_feed, as_shape, new_buffer, spell
-from gateinfer.graph.bind import bind_shapes
+from gateinfer.feeds import as_extents, as_feed, as_shape, new_buffer
+from gateinfer.graph.bind import bind_shapes, spell
 from gateinfer.graph.ir import Port, TensorType
 from gateinfer.graph.lift import Lift
 from gateinfer.graph.states import State, check_forward

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gateinfer.errors import GateInferError, StateMismatch
-from gateinfer.feeds import as_feed, spell
+from gateinfer.feeds import as_feed
+from gateinfer.graph.bind import spell
 from gateinfer.graph.ir import Graph, Node, Port, subgraphs
 from gateinfer.graph.states import State
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import time
 import wave
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 import gateinfer as gi  # noqa: E402
 from gateinfer.audio import frames_of, read_wav  # noqa: E402
 from gateinfer.bench import interleave  # noqa: E402
-from gateinfer.cli import main  # noqa: E402
+from gateinfer.cli import main, render  # noqa: E402
 from gateinfer.demo import Outcome, segments_of  # noqa: E402
 
 SIZE, HIDDEN = 6, 5
@@ -343,3 +345,67 @@ def test_segments_close_short_gaps_and_drop_short_speech():
     p = np.array([0, 0.9, 0.9, 0.9, 0.4, 0.1, 0.9, 0.9, 0, 0, 0, 0, 0.9, 0, 0, 0, 0.9, 0.9, 0.9, 0.9])
     found = segments_of(p, 0.08)
     np.testing.assert_allclose(found, [(0.08, 0.64), (1.28, 1.6)])
+
+
+# ---- while it takes long ---------------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """Standard error with somebody in front of it."""
+
+    def isatty(self):
+        return True
+
+    def wait_for(self, text):
+        deadline = time.monotonic() + 30
+        while text not in self.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return text in self.getvalue()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_what_takes_long_says_so_and_leaves_nothing_behind(monkeypatch, plain):
+    if not plain:
+        pytest.importorskip("rich")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(render, "PATIENCE", 0)
+    with pytest.raises(KeyError), render.Screen(plain=plain).waiting("loading big.onnx"):
+        assert terminal.wait_for("loading big.onnx")
+        raise KeyError
+    written = terminal.getvalue()
+    assert "\n" not in written or not plain
+    assert not plain or written.endswith(" \r")
+
+
+@pytest.mark.parametrize("command", [["info"], ["validate", "--steps", "3"]])
+def test_commands_say_that_they_load(monkeypatch, lstm, command):
+    said = []
+    monkeypatch.setattr(render, "PATIENCE", 0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(render._Notice, "start", lambda self: said.append(self._text))
+    monkeypatch.setattr("gateinfer.model.load", _slowly(said, gi.load))
+    assert main([command[0], str(lstm), "--plain", *command[1:]]) == 0
+    assert said[0] == f"loading {lstm} ..."
+
+
+def _slowly(said, function):
+    def call(*args, **kwargs):
+        deadline = time.monotonic() + 30
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return function(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("quiet", "is_terminal", "patience"), [(True, True, 0), (False, False, 0), (False, True, 3600)]
+)
+def test_nothing_is_said_to_nobody_or_of_what_is_quick(monkeypatch, quiet, is_terminal, patience):
+    stderr = Terminal() if is_terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr(render, "PATIENCE", patience)
+    with render.Screen(plain=True, quiet=quiet).waiting("loading"):
+        time.sleep(0.05)
+    assert stderr.getvalue() == ""

@@ -13,6 +13,7 @@ from sequence_nets import Net, loop_net, random_net
 
 import gateinfer as gi
 from gateinfer.errors import GateInferError, ShapeError, StateMismatch
+from gateinfer.graph.time_search import find_lift
 
 RNG = np.random.default_rng(5)
 
@@ -250,7 +251,7 @@ def test_a_length_baked_into_the_graph_does():
     got = [stream(x[:6]), stream(x[6:])]
     open_model = load(nodes, {"x": ("T", 2, 3)}, **weights | {"shape": np.array([-1, 2, 2])})
     np.testing.assert_array_equal(np.concatenate(got), open_model.run(None, {"x": x})[0])
-    with pytest.raises(ShapeError, match="must be 6"):
+    with pytest.raises(ShapeError, match="expected 6"):
         stream(x[:1])
 
 
@@ -493,3 +494,25 @@ def test_length_that_only_a_reshape_fixes():
     with pytest.raises(ShapeError, match=r"\[3, 1, 1, 2\].* cannot become \[4, 1, 2\]"):
         stream(x[:3])
     np.testing.assert_array_equal(np.concatenate([stream(part) for part in np.split(x, 3)]), free(x))
+
+
+def test_a_refusal_is_found_out_once_per_shape(monkeypatch):
+    searched = []
+
+    def spied(graph, states, shapes, *rest):
+        searched.append(dict(shapes))
+        return find_lift(graph, states, shapes, *rest)
+
+    monkeypatch.setattr("gateinfer.lifts.find_lift", spied)
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal((1, 12, k), "f4") for name, k in (("W", 3), ("R", 4))}
+    gru_node = node("GRU", "x W R", "g", hidden_size=4)
+    model = load([gru_node, node("ReduceMean", "g", "y", axes=[0])], {"x": ("T", 1, 3)}, **weights)
+    texts = set()
+    for _ in range(3):
+        with pytest.raises(StateMismatch, match="ReduceMean") as caught:
+            model.stream()(np.zeros((2, 1, 3), "f4"))
+        texts.add(str(caught.value))
+    assert str(model.summary()).count("ReduceMean") >= 1
+    assert len(searched) == len({tuple(shapes.items()) for shapes in searched})
+    assert len(texts) == 1

@@ -38,8 +38,9 @@ def info(args: argparse.Namespace, screen: Screen) -> int:
     """`gateinfer info`."""
     from gateinfer.summary import summarize
 
-    model = _load(args)
-    summary = summarize(model, dict(args.shapes), constants_of(model, args.settings))
+    model = _load(args, screen)
+    with screen.waiting("planning and looking for states"):
+        summary = summarize(model, dict(args.shapes), constants_of(model, args.settings))
     if args.json:
         screen.json(summary.as_dict())
         return DONE
@@ -55,7 +56,7 @@ def info(args: argparse.Namespace, screen: Screen) -> int:
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     """`gateinfer run`."""
-    model = _load(args)
+    model = _load(args, screen)
     constants = constants_of(model, args.settings)
     results = _run_stream(args, model, constants, screen) if args.stream else _run_once(args, model, constants)
     if args.output:
@@ -98,7 +99,7 @@ def validate(args: argparse.Namespace, screen: Screen) -> int:
     """`gateinfer validate`."""
     from gateinfer.validate import validate as compare
 
-    model = _load(args)
+    model = _load(args, screen)
     constants = constants_of(model, args.settings)
     if args.data:
         frames = _frames_from_file(args, model, constants)
@@ -125,7 +126,7 @@ def bench(args: argparse.Namespace, screen: Screen) -> int:
     """`gateinfer bench`."""
     from gateinfer.bench import ENGINE, compare_engines
 
-    model = _load(args)
+    model = _load(args, screen)
     constants = constants_of(model, args.settings)
     frames = random_frames(model, frame_ports(model, constants), dict(args.shapes), count=16)
     with screen.progress("timing") as progress, _explained(args, model, constants):
@@ -160,10 +161,11 @@ def demo(args: argparse.Namespace, screen: Screen) -> int:
 COMMANDS = {"info": info, "run": run, "validate": validate, "bench": bench, "demo": demo}
 
 
-def _load(args: argparse.Namespace) -> Model:
+def _load(args: argparse.Namespace, screen: Screen) -> Model:
     from gateinfer.model import load
 
-    return load(args.model, isa=args.isa)
+    with screen.waiting(f"loading {args.model}"):
+        return load(args.model, isa=args.isa)
 
 
 def _frames_from_file(args: argparse.Namespace, model: Model, constants: Arrays) -> list[Arrays]:

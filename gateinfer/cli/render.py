@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+PATIENCE = 0.4
+"""Seconds without a sign of life that nobody wonders about."""
 
 Update = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -62,13 +66,49 @@ class Screen:
     @contextmanager
     def progress(self, label: str) -> Iterator[Update]:
         """A progress bar on standard error while the block runs, if somebody is looking."""
-        if self._quiet or not sys.stderr.isatty():
+        if not self._is_watched():
             yield _nothing
         elif self._rich:
             with _rich_progress(label) as update:
                 yield update
         else:
             yield lambda done, total: _count_up(label, done, total)
+
+    @contextmanager
+    def waiting(self, label: str) -> Iterator[None]:
+        """Says on standard error what the block does once it has taken PATIENCE, if somebody is looking."""
+        if not self._is_watched():
+            yield
+            return
+        notice = _rich_status(label) if self._rich else _Notice(label)
+        timer = threading.Timer(PATIENCE, notice.start)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            notice.stop()
+
+    def _is_watched(self) -> bool:
+        return not self._quiet and sys.stderr.isatty()
+
+
+class _Notice:
+    """A line of text that is there between `start` and `stop`. `stop` may come without `start`."""
+
+    def __init__(self, label: str) -> None:
+        self._text = f"{label} ..."
+        self._shown = False
+
+    def start(self) -> None:
+        self._shown = True
+        print(self._text, end="", file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        if self._shown:
+            print("\r" + " " * len(self._text) + "\r", end="", file=sys.stderr, flush=True)
 
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
@@ -119,6 +159,14 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Se
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def _rich_status(label: str) -> Any:
+    from rich.console import Console
+    from rich.status import Status
+    from rich.text import Text
+
+    return Status(Text(label), console=Console(stderr=True))
 
 
 @contextmanager

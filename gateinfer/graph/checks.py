@@ -17,11 +17,14 @@ MAX_DEPTH: Final = 64
 MAX_NODES: Final = 100_000
 """Nodes of one model with all its sub-graphs, before and after inlining."""
 
+MAX_GRAPHS: Final = 20_000
+"""Sub-graphs of one model: each costs as much as dozens of nodes, and real models have tens of them."""
+
 _NAMES_SHOWN: Final = 8
 
 
-Captures = dict[int, set[str]]
-"""What graphs, by their id, capture: spares asking a nested graph again at every level above it."""
+Captures = dict[int, tuple[Graph, set[str]]]
+"""Graphs, by their id, with what they capture: spares asking a nested graph again at every level above it."""
 
 
 def captures(graph: Graph, known: Captures | None = None) -> set[str]:
@@ -29,8 +32,8 @@ def captures(graph: Graph, known: Captures | None = None) -> set[str]:
     known = {} if known is None else known
     if id(graph) not in known:
         used = {n for node in graph.nodes for n in uses(node, known)} | {p.name for p in graph.outputs}
-        known[id(graph)] = used - set(definitions(graph))
-    return known[id(graph)]
+        known[id(graph)] = graph, used - set(definitions(graph))
+    return known[id(graph)][1]
 
 
 def uses(node: Node, known: Captures | None = None) -> set[str]:

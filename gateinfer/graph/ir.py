@@ -12,6 +12,8 @@ import numpy as np
 Dim = int | str | None
 """An extent: known, named (equal names are equal extents), or unknown."""
 
+_KNOWN: Final = frozenset({int})
+
 UNKNOWN_DTYPE: Final = np.dtype("V")
 """Stands for an element type the file leaves out, as it may for outputs and inside sub-graphs."""
 
@@ -30,7 +32,7 @@ class TensorType:
     @property
     def is_static(self) -> bool:
         """True when every extent is a number."""
-        return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+        return self.shape is not None and _KNOWN.issuperset(map(type, self.shape))
 
     @property
     def extents(self) -> tuple[int, ...]:
@@ -98,6 +100,24 @@ class Node:
     def output(self, index: int) -> str:
         """The name at `index`, or "" when the output is omitted."""
         return self.outputs[index] if index < len(self.outputs) else ""
+
+    def changed(
+        self,
+        *,
+        inputs: tuple[str, ...] | None = None,
+        outputs: tuple[str, ...] | None = None,
+        attrs: dict[str, Any] | None = None,
+    ) -> Node:
+        """The node with other inputs, outputs or attributes: what passes do most, and `dataclasses.replace` slowly."""
+        return Node(
+            self.op,
+            self.inputs if inputs is None else inputs,
+            self.outputs if outputs is None else outputs,
+            self.attrs if attrs is None else attrs,
+            self.domain,
+            self.name,
+            self.origin,
+        )
 
     def label(self) -> str:
         """How errors name this node: `LSTM node "lstm_0"`, or by its first output when it has no name."""

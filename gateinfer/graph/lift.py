@@ -128,7 +128,8 @@ def constant_value(graph: Graph, name: str) -> np.ndarray | None:
     arguments = [constant_value(graph, source) for source in node.inputs]
     if any(value is None and source for value, source in zip(arguments, node.inputs, strict=True)):
         return None
-    return evaluate(node, arguments, graph.opset)[node.outputs.index(name)]
+    types = [graph.types[output] for output in node.outputs]
+    return evaluate(node, types, arguments, graph.opset)[node.outputs.index(name)]
 
 
 def lift_states(graph: Graph, lift: Lift) -> Graph:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from gateinfer.errors import ModelError, UnsupportedOp
-from gateinfer.graph.checks import MAX_DEPTH, MAX_NODES
+from gateinfer.graph.checks import MAX_DEPTH, MAX_GRAPHS, MAX_NODES
 from gateinfer.graph.ir import UNKNOWN_DTYPE, Dim, Graph, Node, Port, TensorType
 from gateinfer.loaders.onnx_tensors import TensorReader, dtype_of
 
@@ -31,6 +31,7 @@ class GraphReader:
         self._tensors = tensors
         self._opset = opset
         self._nodes_left = MAX_NODES
+        self._graphs_left = 1 + MAX_GRAPHS
 
     def read_main(self, proto: Any, overridable: bool) -> Graph:
         """The main graph. `overridable`: inputs with an initializer are optional, not constants as before IR 4."""
@@ -48,6 +49,9 @@ class GraphReader:
     def _read(self, proto: Any, depth: int) -> Graph:
         if depth > MAX_DEPTH:
             raise ModelError(f"sub-graphs nest deeper than {MAX_DEPTH}")
+        self._graphs_left -= 1
+        if self._graphs_left < 0:
+            raise ModelError(f"the model has more than {MAX_GRAPHS} sub-graphs; export it without nested branches")
         if proto.sparse_initializer:
             raise UnsupportedOp("sparse initializers are not implemented; store them as dense tensors")
         graph = Graph(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -60,10 +61,10 @@ class Lowering:
 
     def shape(self, name: str) -> Shape:
         """Static shape of the value `name`."""
-        shape = self.graph.types[name].shape
-        if shape is None or not all(isinstance(extent, int) for extent in shape):
-            raise ShapeError(f"the shape of {name!r} is {shape}, not static; give the shapes of all inputs")
-        return tuple(int(extent) for extent in shape if extent is not None)
+        found = self.graph.types[name]
+        if not found.is_static:
+            raise ShapeError(f"the shape of {name!r} is {found.shape}, not static; give the shapes of all inputs")
+        return found.extents
 
     def dtype(self, name: str) -> np.dtype:
         """Element type of the value `name`."""
@@ -96,13 +97,11 @@ class Lowering:
 
     def new(self, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
         """A work tensor for an intermediate result."""
-        tensor = Tensor.dense(-1, np.dtype(dtype), shape)
-        return replace(tensor, id=self.builder.work(code(tensor.dtype), tensor.size))
+        return Tensor.dense(self.builder.work(code(dtype), prod(shape)), np.dtype(dtype), shape)
 
     def external(self, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
         """A tensor whose memory the stream binds."""
-        tensor = Tensor.dense(-1, np.dtype(dtype), shape)
-        return replace(tensor, id=self.builder.external(code(tensor.dtype), tensor.size))
+        return Tensor.dense(self.builder.external(code(dtype), prod(shape)), np.dtype(dtype), shape)
 
     def value(self, name: str) -> Tensor:
         """The window that holds `name`; uploads constants on first use."""
@@ -238,7 +237,7 @@ class Lowering:
             kept, dropped = _outer_inner(src, out.rank)
             target, outer = collapse(out, kept)
             inner = collapse(dropped)[0]
-            source = replace(src, shape=outer.shape + inner.shape, strides=outer.strides + inner.strides)
+            source = src.window(outer.shape + inner.shape, outer.strides + inner.strides)
             if not inner.shape:
                 source = source.unsqueeze(source.rank)
             self.builder.reduce(REDUCTION[fn], target.view, source.view)
@@ -290,8 +289,8 @@ def _reads(node: Node) -> list[str]:
 def _outer_inner(tensor: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The first `rank` axes of `tensor`, and the others, as windows of their own."""
     return (
-        replace(tensor, shape=tensor.shape[:rank], strides=tensor.strides[:rank]),
-        replace(tensor, shape=tensor.shape[rank:], strides=tensor.strides[rank:]),
+        tensor.window(tensor.shape[:rank], tensor.strides[:rank]),
+        tensor.window(tensor.shape[rank:], tensor.strides[rank:]),
     )
 
 

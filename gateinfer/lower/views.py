@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 from math import prod
 
@@ -276,10 +275,8 @@ def _split_axis(x: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
     """Axis `axis` unfolded to `shape`, which always works on strides."""
     inner = Tensor(x.id, x.dtype, 0, (x.shape[axis],), (x.strides[axis],)).reshape(shape)
     strides = inner.strides if inner is not None else ()
-    return replace(
-        x,
-        shape=(*x.shape[:axis], *shape, *x.shape[axis + 1 :]),
-        strides=(*x.strides[:axis], *strides, *x.strides[axis + 1 :]),
+    return x.window(
+        (*x.shape[:axis], *shape, *x.shape[axis + 1 :]), (*x.strides[:axis], *strides, *x.strides[axis + 1 :])
     )
 
 

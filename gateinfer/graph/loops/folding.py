@@ -35,7 +35,7 @@ class Folding:
         if limit == 0 or self._starts() is False or (surely and limit == 1):
             return False
         body = self.read()
-        counts = Counts(body, rewriter.values, rewriter.types, self.turn, rewriter.spend_turns)
+        counts = Counts(body, rewriter.values, rewriter.types, self.turn, rewriter.budget.spend_turns)
         counts.find([(c.initial, c.before, c.after) for c in self.carried])
         trips = self._count(counts)
         if surely and trips == 1:

@@ -65,7 +65,7 @@ def _with_bodies(graph: Graph, store: WeightStore, outer: tuple[Graph, ...]) -> 
                 found = _recognise(body, store, (graph, *outer), _carried(node, body))
                 if found is not body:
                     attrs[key], changed = _joined(result, found), True
-        node = replace(node, attrs=attrs) if changed else node
+        node = node.changed(attrs=attrs) if changed else node
         steps = as_sequence(result, node, outer) if changed else None
         result.nodes += [node] if steps is None else _joined(result, steps).nodes
     return result
@@ -79,7 +79,8 @@ def _carried(loop: Node, body: Graph) -> frozenset[str]:
 def _joined(graph: Graph, inner: Graph) -> Graph:
     """`inner` without its constants, which join `graph`, as do its types."""
     graph.constants |= inner.constants
-    graph.types = inner.types | graph.types
+    for name, found in inner.types.items():
+        graph.types.setdefault(name, found)
     return replace(inner, constants={})
 
 

@@ -168,8 +168,8 @@ class _Writer:
         """`name` as [1, N, K]."""
         size = self.types[name].size if name in self.types else self.flow.size(name)
         shape = (1, rows, size // rows)
-        known = self.types.get(name) or self.flow.types[name]
-        if known.shape == shape:
+        known = self.types.get(name) or self.flow.type(name)
+        if known is not None and known.shape == shape:
             return name
         target = f"{name}~{rows}x{size // rows}"
         if target not in self._written:
