@@ -313,3 +313,12 @@ def test_islands_of_other_floats(dtype):
     got = gi.load(content).run(None, {"x": x})[0]
     assert got.dtype == dtype
     np.testing.assert_allclose(got, want, rtol=max(np.finfo(dtype).eps, 1e-6))
+
+
+def test_validate_says_what_onnxruntime_cannot_run():
+    """It has no LSTM of float64, which shows when the node runs."""
+    loaded = gi.load(recurrent("float64"))
+    frames = list(np.random.default_rng(12).normal(size=(3, 1, 1, 3)))
+    with pytest.raises(gi.GateInferError, match="onnxruntime fails on these frames, leave it out of oracles="):
+        gi.validate(loaded, frames)
+    assert gi.validate(loaded, frames, oracles=["reference"]).ok
