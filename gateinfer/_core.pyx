@@ -12,7 +12,9 @@ from libc.stdint cimport int64_t, uintptr_t
 from gateinfer.errors import GateInferError, ModelError, ShapeError
 
 # The order of the enums in gateinfer.h.
-DTYPES = {np.dtype("float32"): 0, np.dtype("int64"): 1, np.dtype("int32"): 2, np.dtype("bool"): 3}
+DTYPES = {np.dtype(name): i for i, name in enumerate((
+    "float32", "int64", "int32", "bool", "uint8", "int8", "uint16", "int16", "uint32", "float16", "float64"))}
+ITEM_SIZES = tuple(dtype.itemsize for dtype in DTYPES)
 UNARY = {name: i for i, name in enumerate((
     "sigmoid", "tanh", "relu", "affine", "leaky_relu", "thresholded_relu", "scaled_tanh", "hard_sigmoid", "elu",
     "softsign", "softplus", "exp", "log", "sqrt", "neg", "abs", "erf", "reciprocal", "clip", "floor", "ceil", "round",
@@ -231,7 +233,7 @@ cdef class Builder:
 
     def external(self, int dtype, int64_t elements):
         tensor = checked(gi_builder_external(self.builder, dtype, elements, &self.err), &self.err)
-        self.external_bytes[tensor] = elements * (4, 8, 4, 1)[dtype]
+        self.external_bytes[tensor] = elements * ITEM_SIZES[dtype]
         return tensor
 
     def constant(self, array):

@@ -38,7 +38,12 @@ def onnxruntime_oracle(model: Model) -> Oracle:
         empty = [name for name, value in feeds.items() if not value.size]
         if empty:
             raise GateInferError(f"input {empty[0]!r} is empty, on which onnxruntime may abort the process")
-        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        try:
+            results = session.run(names, dict(feeds))
+        except Exception as error:  # see onnxruntime_session
+            text = str(error).splitlines()[0]
+            raise GateInferError(f"onnxruntime fails on these frames, leave it out of oracles=: {text}") from None
+        return dict(zip(names, results, strict=True))
 
     return run
 

@@ -13,6 +13,7 @@ import numpy as np
 from gateinfer import islands
 from gateinfer._core import Runner
 from gateinfer.errors import ModelError, UnsupportedOp
+from gateinfer.graph.float32 import in_float32
 from gateinfer.graph.fold import specialize
 from gateinfer.graph.ir import RECURRENT, Graph, Node, TensorType
 from gateinfer.graph.lift import Lift, lift_states
@@ -137,7 +138,7 @@ class PlanCache:
                 if lift is None and made_for[:2] == wanted:
                     return plan.graph
         folded = specialize(graph, shapes, values, self._foreign_types if self.fallback else None)
-        return recognise(folded, self.cells)
+        return recognise(in_float32(folded), self.cells)
 
     def _lower(self, graph: Graph, states: Sequence[tuple[str, str]]) -> Lowered | Staged:
         """One native program, or stages once nodes are refused; what a stage refuses in turn joins the islands."""

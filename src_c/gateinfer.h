@@ -49,7 +49,10 @@ GI_API const char *gi_kernels_name(const gi_kernels *kernels);
 GI_API const char *gi_kernels_list(int index);
 
 /* ---- tensors and views -------------------------------------------------------------------------------------------- */
-typedef enum gi_dtype { GI_F32, GI_I64, GI_I32, GI_BOOL } gi_dtype;   /* GI_BOOL: one byte, 0 or 1 */
+/* GI_BOOL: one byte, 0 or 1. GI_F16 and GI_F64 are moved and cast, never computed with. */
+typedef enum gi_dtype {
+    GI_F32, GI_I64, GI_I32, GI_BOOL, GI_U8, GI_I8, GI_U16, GI_I16, GI_U32, GI_F16, GI_F64, GI_DTYPE_COUNT
+} gi_dtype;
 GI_API size_t gi_dtype_size(int dtype);                               /* 0 for an unknown dtype */
 
 enum { GI_MAX_RANK = 8 };

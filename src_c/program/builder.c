@@ -3,9 +3,10 @@
 
 size_t gi_dtype_size(int dtype) {
     switch (dtype) {
-    case GI_F32: case GI_I32: return 4;
-    case GI_I64: return 8;
-    case GI_BOOL: return 1;
+    case GI_F32: case GI_I32: case GI_U32: return 4;
+    case GI_I64: case GI_F64: return 8;
+    case GI_U16: case GI_I16: case GI_F16: return 2;
+    case GI_BOOL: case GI_U8: case GI_I8: return 1;
     default: return 0;
     }
 }

@@ -173,6 +173,10 @@ static void move_1(char *dst, int64_t dst_step, const char *src, int64_t src_ste
     for (int64_t i = 0; i < n; i++) dst[i * dst_step] = src[i * src_step];
 }
 
+static void move_2(char *dst, int64_t dst_step, const char *src, int64_t src_step, int64_t n) {
+    for (int64_t i = 0; i < n; i++) memcpy(dst + i * dst_step, src + i * src_step, 2);
+}
+
 static void move_4(char *dst, int64_t dst_step, const char *src, int64_t src_step, int64_t n) {
     for (int64_t i = 0; i < n; i++) memcpy(dst + i * dst_step, src + i * src_step, 4);
 }
@@ -184,6 +188,7 @@ static void move_8(char *dst, int64_t dst_step, const char *src, int64_t src_ste
 void gi_move(char *dst, int64_t dst_step, const char *src, int64_t src_step, int64_t n, int32_t size) {
     if (dst_step == size && src_step == size) memmove(dst, src, (size_t)(n * size));
     else if (size == 1) move_1(dst, dst_step, src, src_step, n);
+    else if (size == 2) move_2(dst, dst_step, src, src_step, n);
     else if (size == 4) move_4(dst, dst_step, src, src_step, n);
     else move_8(dst, dst_step, src, src_step, n);
 }
