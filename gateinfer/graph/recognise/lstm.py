@@ -55,7 +55,7 @@ def _with_output(
     peephole_fits = not g.affine.diagonals and f.affine.diagonals.keys() <= {c} and i.affine.diagonals.keys() <= {c}
     if not peephole_fits:
         return None
-    for o, act, next_h in _output_side(readers, next_c, rows):
+    for o, act, next_h in output_side(readers, next_c, rows):
         if not same_activation(o.act, f.act) or o.sources != f.sources or not o.affine.diagonals.keys() <= {next_c}:
             continue
         sizes = {name: readers.width(name, rows) for name in i.affine.matrices}
@@ -80,7 +80,7 @@ def _with_output(
     return None
 
 
-def _output_side(readers: Readers, next_c: str, rows: int) -> Iterator[tuple[Gate, Activation, str]]:
+def output_side(readers: Readers, next_c: str, rows: int) -> Iterator[tuple[Gate, Activation, str]]:
     """(o, act, h') for h' = o act(c')."""
     flow = readers.flow
     bounded = [(next_c, IDENTITY)]
@@ -126,9 +126,9 @@ def _previous_h(readers: Readers, candidates: list[str], c: str, cells: dict[str
         return before.next_h, True
     if len(candidates) < 2:
         return (candidates[0] if candidates else None), True
-    carried = readers.carried.intersection(candidates)
+    carried = [name for name in candidates if name in readers.carried]
     if len(carried) == 1:
-        return next(iter(carried)), True
+        return carried[0], True
     origin = readers.flow.origin(c)
     related = [name for name in candidates if readers.flow.origin(name) == origin and name != c]
     if len(related) == 1:
