@@ -89,9 +89,9 @@ def _joined(graph: Graph, inner: Graph) -> Graph:
 
 
 def _may_have_cells(graph: Graph) -> bool:
-    """A quick look: a cell has products and adds them up."""
+    """A quick look: a cell has products of two values, added up or side by side."""
     ops = {node.op for node in graph.nodes}
-    return not ops.isdisjoint(("MatMul", "Gemm")) and not ops.isdisjoint(("Add", "Sub", "Gemm"))
+    return not ops.isdisjoint(("MatMul", "Gemm")) and not ops.isdisjoint(("Add", "Sub", "Gemm", "Concat"))
 
 
 def _find(graph: Graph, readers: Readers, inside: bool) -> list[Cell]:

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from gateinfer.graph.recognise.affine import Affine
+from gateinfer.graph.recognise.affine import Affine, same_matrix
 from gateinfer.graph.recognise.cell import Cell
 from gateinfer.graph.recognise.flow import F32, Flow, ways
 from gateinfer.graph.recognise.gate import Gate, complement, same_activation
@@ -47,17 +47,11 @@ def inputs_like(
     wanted = step.xs if wanted is None else wanted
     names: list[str] = []
     for source in wanted:
-        same = [n for n, m in matrices.items() if n not in names and _same(m, gate.matrices[source])]
+        same = [n for n, m in matrices.items() if n not in names and same_matrix(m, gate.matrices[source])]
         names += same[:1]
     if not len(names) == len(wanted) == len(matrices) or not _close(found.row(), gate.row()):
         return None
     return tuple(names)
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    if a.shape != b.shape:
-        return False
-    return (a.strides == b.strides and a.ctypes.data == b.ctypes.data) or np.array_equal(a, b)
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from gateinfer.graph.ir import Node
+from gateinfer.graph.recognise.affine import same_matrix
 from gateinfer.graph.recognise.cell import Cell
 from gateinfer.graph.recognise.flow import ways
 from gateinfer.graph.recognise.gate import IDENTITY, Activation, Gate, activation_of, same_activation
@@ -104,15 +103,11 @@ def settle(cells: list[Cell]) -> None:
         if step is None:
             continue
         recurrent = step.gates[0].matrices[step.h]
-        found = [name for name in cell.candidates if _same_memory(cell.gates[0].matrices[name], recurrent)]
+        found = [name for name in cell.candidates if same_matrix(cell.gates[0].matrices[name], recurrent)]
         if len(found) == 1:
             sources = (*cell.xs, cell.h)
             cell.h, cell.candidates = found[0], ()
             cell.xs = tuple(name for name in cell.gates[0].matrices if name in sources and name != cell.h)
-
-
-def _same_memory(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and a.strides == b.strides and a.ctypes.data == b.ctypes.data
 
 
 def _previous_h(readers: Readers, candidates: list[str], c: str, cells: dict[str, Cell]) -> tuple[str | None, bool]:
