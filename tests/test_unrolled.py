@@ -13,7 +13,7 @@ import gateinfer as gi
 from gateinfer.graph.recognise import recognise
 
 KINDS = ["LSTM", "GRU", "RNN"]
-I, H = 5, 8
+WIDTH, H = 5, 8
 ACTIVATIONS = ("Tanh", "Sigmoid", "Relu", "HardSigmoid", "Softsign", "Exp", "Clip", "Max")
 
 
@@ -43,7 +43,7 @@ class Steps:
 
     def step(self, x: str, seed: int | None = None) -> str:
         self.s.rng = np.random.default_rng(self.seed + 100 if seed is None else seed)
-        sizes = (self.rows, I, H)
+        sizes = (self.rows, WIDTH, H)
         if self.kind == "LSTM":
             self.h, self.c = lstm_step(self.s, x, self.h, self.c, sizes)
         else:
@@ -62,7 +62,7 @@ class Steps:
 def unrolled(kind: str, seed: int = 0, rows: int = 2, steps: int = 4, *, zero: bool = False) -> onnx.ModelProto:
     net = Steps(kind, seed, rows, zero=zero)
     net.stack([net.step(x) for x in frames(net.s, steps)])
-    return net.model((steps, rows, I))
+    return net.model((steps, rows, WIDTH))
 
 
 def ops(proto: onnx.ModelProto) -> list[str]:
@@ -92,7 +92,7 @@ def test_any_spelling_becomes_one_layer(kind, seed, zero):
 def test_frames_may_be_taken_in_any_way(kind, how):
     net = Steps(kind)
     net.stack([net.step(x) for x in frames(net.s, 3, how)], axis=1)
-    proto = net.model((3, 2, I) if how == "Split" else (2, 3, I))
+    proto = net.model((3, 2, WIDTH) if how == "Split" else (2, 3, WIDTH))
     (layer,) = cells(proto)
     assert layer.op == kind and "all" in layer.inputs[0]
     agrees(proto, steps=3)
@@ -111,7 +111,7 @@ def test_frames_in_any_order(kind, order):
     net = Steps(kind, zero=True)
     x = frames(net.s, 7)
     net.stack([net.step(x[t]) for t in order])
-    proto = net.model((7, 2, I))
+    proto = net.model((7, 2, WIDTH))
     assert ops(proto) == [kind]
     agrees(proto, steps=4)
 
@@ -121,7 +121,7 @@ def test_a_layer_that_runs_backward(kind):
     net = Steps(kind, zero=True)
     seen = [net.step(x) for x in frames(net.s, 4)[::-1]]
     net.stack(seen[::-1])
-    proto = net.model((4, 2, I))
+    proto = net.model((4, 2, WIDTH))
     (layer,) = cells(proto)
     assert layer.attrs["direction"] == "reverse"
     agrees(proto, steps=4)
@@ -134,7 +134,7 @@ def test_results_may_be_stacked_in_any_order(picked):
     net = Steps("LSTM", zero=True)
     seen = [net.step(x) for x in frames(net.s, 4)]
     net.stack([seen[t] for t in picked], axis=1)
-    proto = net.model((4, 2, I))
+    proto = net.model((4, 2, WIDTH))
     assert ops(proto) == ["LSTM"]
     agrees(proto, steps=4)
 
@@ -143,7 +143,7 @@ def test_results_may_be_stacked_in_any_order(picked):
 def test_frames_that_are_computed_one_by_one(kind):
     net = Steps(kind)
     net.stack([net.step(net.s.emit("Relu", x)) for x in frames(net.s, 4)])
-    proto = net.model((4, 2, I))
+    proto = net.model((4, 2, WIDTH))
     assert ops(proto) == [kind]
     agrees(proto, steps=4)
 
@@ -155,13 +155,13 @@ def test_layers_on_layers(kind):
     zero = s.const(np.zeros((2, H)))
     states, seen = [(zero, zero), (zero, zero)], []
     for x in frames(s, 4):
-        for layer, width in ((0, I), (1, H)):
+        for layer, width in ((0, WIDTH), (1, H)):
             s.rng = np.random.default_rng(60 + layer)
             h, c = states[layer]
             made = step(s, x, h, c, (2, width, H)) if kind == "LSTM" else (step(s, x, h, (2, width, H)), c)
             states[layer], x = made, made[0]
         seen.append(s.emit("Unsqueeze", x, s.ints(0)))
-    proto = finished(s, [(s.emit("Concat", *seen, axis=0), "y")], {"x": (4, 2, I)})
+    proto = finished(s, [(s.emit("Concat", *seen, axis=0), "y")], {"x": (4, 2, WIDTH)})
     assert ops(proto) == [kind, kind]
     agrees(proto, steps=8)
 
@@ -175,7 +175,7 @@ def test_the_state_of_a_layer_is_found():
 def test_a_stream_goes_on_where_a_window_ends(kind):
     """Two windows of four steps are one of eight."""
     short, long = (gi.load(unrolled(kind, steps=t, zero=True).SerializeToString(), fallback=None) for t in (4, 8))
-    x = np.random.default_rng(1).uniform(-1, 1, (8, 2, I)).astype(np.float32)
+    x = np.random.default_rng(1).uniform(-1, 1, (8, 2, WIDTH)).astype(np.float32)
     stream = short.stream()
     assert all(state.lifted for state in stream.states)
     got = np.concatenate([stream(x[:4])["y"], stream(x[4:])["y"]])
@@ -195,7 +195,7 @@ def test_summary_says_what_was_recognised(kind):
 def test_steps_with_weights_of_their_own(kind):
     net = Steps(kind)
     net.stack([net.step(x, seed=107 + t) for t, x in enumerate(frames(net.s, 3))])
-    proto = net.model((3, 2, I))
+    proto = net.model((3, 2, WIDTH))
     assert len(ops(proto)) == (0 if kind == "RNN" else 3)
     agrees(proto, steps=3)
 
@@ -205,7 +205,7 @@ def test_steps_with_weights_of_their_own(kind):
 def test_one_step_with_other_weights(kind, at):
     net = Steps(kind, zero=True)
     net.stack([net.step(x, seed=107 if t == at else None) for t, x in enumerate(frames(net.s, 5))])
-    proto = net.model((5, 2, I))
+    proto = net.model((5, 2, WIDTH))
     assert most_steps(proto) == max(at, 4 - at)
     agrees(proto, steps=5)
 
@@ -214,13 +214,13 @@ def test_one_step_with_other_weights(kind, at):
 def test_frames_that_follow_from_results(kind):
     """A decoder that feeds on its own output."""
     net = Steps(kind, zero=True)
-    x, weights = frames(net.s, 1)[0], net.s.const(net.s.weights(H, I))
+    x, weights = frames(net.s, 1)[0], net.s.const(net.s.weights(H, WIDTH))
     seen = []
     for _ in range(4):
         seen.append(net.step(x))
         x = net.s.emit("Tanh", net.s.emit("MatMul", seen[-1], weights))
     net.stack(seen)
-    proto = net.model((1, 2, I))
+    proto = net.model((1, 2, WIDTH))
     assert len(ops(proto)) == 4
     agrees(proto, steps=4)
 
@@ -241,7 +241,7 @@ def test_state_that_changes_between_steps(kind, change):
                 case _:
                     net.h = seen[0]
     net.stack(seen)
-    proto = net.model((4, 2, I))
+    proto = net.model((4, 2, WIDTH))
     assert len(ops(proto)) != 1
     agrees(proto, steps=4)
 
@@ -255,7 +255,7 @@ def test_cell_states_that_something_else_reads():
         if t == 2:
             net.results.append((net.c, "between"))
     net.stack(seen)
-    proto = net.model((5, 2, I))
+    proto = net.model((5, 2, WIDTH))
     assert ops(proto) == ["LSTM", "LSTM"]
     agrees(proto, steps=5)
 
@@ -268,7 +268,7 @@ def test_a_cell_state_of_an_earlier_step():
         net.c = old if t == 4 else net.c
         seen.append(net.step(x))
     net.stack(seen)
-    proto = net.model((5, 2, I))
+    proto = net.model((5, 2, WIDTH))
     assert len(ops(proto)) > 1
     agrees(proto, steps=5)
 
@@ -283,7 +283,7 @@ def test_two_futures_of_one_state(kind):
     net.h, net.c = h, c
     seen.append(net.step(x[4]))
     net.stack(seen)
-    proto = net.model((5, 2, I))
+    proto = net.model((5, 2, WIDTH))
     assert len(ops(proto)) > 1
     agrees(proto, steps=5)
 
@@ -296,7 +296,7 @@ def test_a_learned_state_is_not_taken_for_zero(kind, seed):
     net.h = net.c = start
     net.inputs = {}
     net.stack([net.step(x) for x in frames(net.s, 4)])
-    agrees(net.model((4, 2, I)), steps=4)
+    agrees(net.model((4, 2, WIDTH)), steps=4)
 
 
 @pytest.mark.parametrize("what", ["bias", "weights", "activation"])

@@ -17,13 +17,14 @@ from gateinfer.graph.recognise.first import first_steps
 from gateinfer.graph.recognise.flow import Flow
 from gateinfer.graph.recognise.gru import match_gru
 from gateinfer.graph.recognise.lstm import match_lstm, settle
+from gateinfer.graph.recognise.masked import compacted
 from gateinfer.graph.recognise.readers import Readers
 from gateinfer.graph.recognise.rewrite import rewritten, worth_it
 from gateinfer.graph.recognise.rnn import lone_steps, match_rnn
 from gateinfer.graph.recognise.sequence import as_sequence
 from gateinfer.graph.recognise.weights import WeightStore
 
-__all__ = ["WeightStore", "recognise"]
+__all__ = ["WeightStore", "compacted", "recognise"]
 
 NEEDED_OPSET = 5
 """Reshape takes its shape as an input since then."""

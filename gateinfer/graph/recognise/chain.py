@@ -148,7 +148,7 @@ class _Writer:
     # ---- what goes in ----
 
     def _frames(self) -> str:
-        """The inputs of all steps [T, N, I]: the value they are taken from, where there is one, else all put together."""
+        """The inputs of all steps [T, N, I]: taken from one value where that can be, else put together."""
         places = [_place(self.flow, node.input(X)) for node in self.chain]
         first = places[0]
         if first is None or any(place is None or place[:2] != first[:2] for place in places):
