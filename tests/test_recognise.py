@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx_models import model, node, subgraph
 from recognised import agrees, cells, specialised
 from spellings import Speller, blend, complement, finished, gru_step, lstm_step
 
@@ -140,35 +139,6 @@ def test_stacked_layers_with_one_state():
     agrees(proto)
     loaded = gi.load(proto.SerializeToString(), fallback=None)
     assert {state.input: state.output for state in loaded.states} == {"state": "after"}
-
-
-def _keras_loop() -> onnx.ModelProto:
-    """A loop over time as converters write it: a counter, weights carried along, one step, stacked results."""
-    s = Speller(np.random.default_rng(2))
-    x = s.emit("Gather", "x", "t", axis=0)
-    new_h, new_c = lstm_step(s, x, "h", "c", (2, 5, 8))
-    s.nodes += [
-        node("Identity", "going", "still"),
-        node("Add", "t one", "t2"),
-        node("Identity", new_h, "h2"),
-        node("Identity", new_c, "c2"),
-        node("Identity", new_h, "y"),
-    ]
-    body = subgraph(s.nodes, "still t2 h2 c2 y", "turn going t h c", **s.constants, one=np.array(1, "i8"))
-    for ports, kinds in ((body.input, (7, 9, 7, 1, 1)), (body.output, (9, 7, 1, 1, 1))):
-        for port, kind in zip(ports, kinds, strict=True):
-            shape = (2, 8) if kind == onnx.TensorProto.FLOAT else ()
-            port.CopyFrom(onnx.helper.make_tensor_value_info(port.name, kind, shape))
-    constants = {"trips": np.array(6, "i8"), "yes": np.array(True), "zero": np.array(0, "i8")}
-    loop = node("Loop", "trips yes zero h0 c0", "last_t hn cn ys", body=body)
-    return model([loop], {"x": (6, 2, 5), "h0": (2, 8), "c0": (2, 8)}, "ys hn cn", constants, opset=17)
-
-
-def test_a_loop_that_steps_a_cell_is_a_layer():
-    proto = _keras_loop()
-    graph = recognise(specialised(proto))
-    assert [node.op for node in graph.nodes if node.op in ("Loop", "LSTM")] == ["LSTM"]
-    agrees(proto, steps=6)
 
 
 # ---- near misses -----------------------------------------------------------------------------------------------------

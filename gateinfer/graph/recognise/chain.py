@@ -22,8 +22,8 @@ from gateinfer.graph.time_axis import downstream
 X, LENS, H0, C0 = 0, 4, 5, 6
 Y, Y_H, Y_C = range(3)
 
-MAX_CHAINS = 256
-"""Chains of one graph that are joined."""
+MAX_VISITED = 2**19
+"""Nodes looked at, all chains together: each takes a look at the whole graph."""
 
 
 def chained(graph: Graph, outer: tuple[Graph, ...] = ()) -> Graph:
@@ -34,12 +34,16 @@ def chained(graph: Graph, outer: tuple[Graph, ...] = ()) -> Graph:
     graph : with recognised cells. It is not changed.
     outer : graphs around it, innermost first
     """
-    for _ in range(MAX_CHAINS):
+    refused: set[str] = set()
+    for _ in range(MAX_VISITED // max(1, len(graph.nodes))):
         flow = Flow(graph, outer)
-        chain = next((chain for chain in _chains(graph, flow) if _is_free(graph, chain)), None)
+        chain = next((chain for chain in _chains(graph, flow) if chain[0].name not in refused), None)
         if chain is None:
             break
-        graph = _Writer(graph, flow, chain).joined()
+        if _is_free(graph, chain):
+            graph = _Writer(graph, flow, chain).joined()
+        else:
+            refused.add(chain[0].name)
     return graph
 
 

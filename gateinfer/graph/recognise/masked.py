@@ -25,6 +25,7 @@ NEEDED_OPSET = 11
 
 ZERO = -1
 """Stands for zeros among the carried values."""
+NOWHERE = -2
 
 
 @dataclass(slots=True)
@@ -88,24 +89,21 @@ class _Reader:
         self.after, self.stacks = outputs[:count], outputs[count:]
 
     def read(self) -> _Masked | None:
-        carried = [self._choice(name) for name in self.after]
-        shown = [self._choice(name) for name in self.stacks]
-        masks = {choice[:2] for choice in (*carried, *shown) if choice}
+        carried, shown = self._choices(self.after), self._choices(self.stacks)
+        masks = {choice[:2] for choice in (*carried, *shown)}
         x = self.flow.root(self.cell.input(X))
-        known = len(masks) == 1 and x in self.scanned and None not in (*carried, *shown)
-        if not known or not 0 < self.rows <= MAX_ROWS:
+        all_chosen = len(carried) == len(self.after) and len(shown) == len(self.stacks)
+        if len(masks) != 1 or not all_chosen or x not in self.scanned or not 0 < self.rows <= MAX_ROWS:
             return None
-        mask, kept = masks.pop()
-        made = [self._result(choice) for choice in carried]
+        ((mask, kept),) = masks
+        made = [self.cell.outputs.index(new) for _, _, new, _ in carried]
         state = {at - H0 + 1: self._place(self.cell.input(at)) for at in (H0, C0) if self.cell.input(at)}
-        stacked = [self._old(choice) for choice in shown]
-        if None in (*made, *state.values(), *stacked) or not self._is_mask(mask):
-            return None
-        fits = all(choice and choice[3] == self.before[i] for i, choice in enumerate(carried))
-        fits = fits and all(made[place] == which for which, place in state.items() if place is not None)
-        fits = fits and all(self._result(choice) == 1 for choice in shown)
-        fits = fits and all(place == ZERO or made[place] == 1 for place in stacked if place is not None)
-        if not fits:
+        stacked = [self._place(old) for _, _, _, old in shown]
+        fits = all(choice[3] == before for choice, before in zip(carried, self.before, strict=True))
+        fits = fits and all(place >= 0 and made[place] == which for which, place in state.items())
+        fits = fits and all(self.cell.outputs.index(new) == 1 for _, _, new, _ in shown)
+        fits = fits and all(place == ZERO or (place >= 0 and made[place] == 1) for place in stacked)
+        if not fits or not self._is_mask(mask):
             return None
         return _Masked(self.cell, self.scanned.index(mask), self.scanned.index(x), kept, made, state, stacked)
 
@@ -120,18 +118,16 @@ class _Reader:
         shape = self.flow.shape(name) or ()
         return shape[-2:] == (self.rows, 1) and self.flow.size(name) == self.rows
 
-    def _place(self, name: str) -> int | None:
+    def _place(self, name: str) -> int:
+        """Which carried value `name` was before the turn, or ZERO, or NOWHERE."""
         root = self.flow.root(name)
-        return self.before.index(root) if root in self.before else None
+        if root in self.before:
+            return self.before.index(root)
+        old = self.flow.const(root)
+        return ZERO if old is not None and not old.any() else NOWHERE
 
-    def _result(self, choice: Choice | None) -> int | None:
-        return self.cell.outputs.index(choice[2]) if choice and choice[2] in self.cell.outputs[Y_H:] else None
-
-    def _old(self, choice: Choice | None) -> int | None:
-        if choice is None or choice[3] in self.before:
-            return None if choice is None else self.before.index(choice[3])
-        old = self.flow.const(choice[3])
-        return ZERO if old is not None and not old.any() else None
+    def _choices(self, names: Sequence[str]) -> list[Choice]:
+        return [choice for choice in map(self._choice, names) if choice is not None]
 
     # ---- new where the mask says so, else old ----
 
