@@ -17,7 +17,7 @@ from gateinfer.graph.float32 import in_float32
 from gateinfer.graph.fold import specialize
 from gateinfer.graph.ir import RECURRENT, Graph, Node, TensorType
 from gateinfer.graph.lift import Lift, lift_states
-from gateinfer.graph.recognise import WeightStore, recognise
+from gateinfer.graph.recognise import WeightStore, compacted, recognise
 from gateinfer.lower import Lowered, lower
 from gateinfer.stages import Staged, StagedRunner, lower_in_stages
 
@@ -122,7 +122,7 @@ class PlanCache:
         produced = (graph.types.get(name) for node in graph.nodes for name in node.outputs)
         _check_size(graph, max((_bytes(found) for found in produced if found is not None), default=0), limit)
         try:
-            lowered = self._lower(graph, states)
+            lowered = self._lower(compacted(graph), states)
         except MemoryError as error:
             raise ModelError(f"these shapes need more memory than there is: {error}") from None
         _check_size(graph, lowered.program.work_bytes + sum(lowered.program.external_bytes.values()), limit)

@@ -77,7 +77,7 @@ def _check(graph: Graph, known: Captures) -> None:
     names = list(definitions(graph))
     if len(set(names)) < len(names):
         raise ModelError(f"values defined more than once: {_quoted(_repeated(names))}")
-    graph.nodes = _sorted(graph.nodes, known)
+    graph.nodes = execution_order(graph.nodes, known)
 
 
 def _repeated(names: Iterable[str]) -> list[str]:
@@ -92,7 +92,7 @@ def _undefined(graph: Graph, missing: set[str]) -> str:
     return f"graph outputs that nothing defines: {_quoted(missing)}"
 
 
-def _sorted(nodes: list[Node], known: Captures) -> list[Node]:
+def execution_order(nodes: list[Node], known: Captures | None = None) -> list[Node]:
     """Execution order; the given order where it already is one, and otherwise as near to it as possible."""
     producer = {o: i for i, node in enumerate(nodes) for o in node.outputs if o}
     needs = [{producer[n] for n in uses(node, known) if n in producer} for node in nodes]

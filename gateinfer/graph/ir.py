@@ -68,7 +68,7 @@ class Origin:
     Attributes
     ----------
     ops : (operator, how many) of the nodes it replaces
-    is_open : True when several of its inputs may be the previous state: the figures are right, but say nothing about h
+    is_open : True when no input is the previous state for sure: the figures are right, but say nothing about h
     """
 
     ops: tuple[tuple[str, int], ...]

@@ -78,10 +78,12 @@ def find_lift(
 def _has_found_cells(
     graph: Graph, states: Sequence[State], shapes: Shapes, values: Mapping[str, np.ndarray], specialize: Specialize
 ) -> bool:
-    """True when cells written out step by step became recurrent nodes, in a file with fixed shapes and no states."""
-    if states or any(node.op in RECURRENT for node in graph.nodes) or not all(p.type.is_static for p in graph.inputs):
+    """True when cells written out step by step became recurrent nodes that start anew, in a file without states."""
+    if states or any(node.op in RECURRENT for node in graph.nodes):
         return False
-    return bool(recurrent_nodes(specialize(graph, shapes, values)))
+    found = specialize(graph, shapes, values)
+    starts = [node.input(SLOTS[kind][0]) for node in recurrent_nodes(found) for kind in free_slots(node, set())]
+    return any(not start or constant_value(found, start) is not None for start in starts)
 
 
 class _Search:
