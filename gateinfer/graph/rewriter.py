@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +18,8 @@ from gateinfer.graph.infer.registry import Query
 from gateinfer.graph.ir import RECURRENT, Graph, Node, Port, TensorType
 from gateinfer.graph.live import all_names, needed, renamed
 from gateinfer.graph.loops import LOOPS, fold_loop
+from gateinfer.graph.sequences import SEQUENCE_OPS, fold_sequence, keep_sequence, made_of, without_grown_lists
+from gateinfer.graph.sequences.pieces import Pieces
 from gateinfer.graph.weights import constant_elements
 
 MAX_FOLDED: Final = 2**26
@@ -35,8 +37,8 @@ MAX_COUNTED: Final = 2**28
 MAX_FOLDED_INDICES: Final = 2**18
 """Indices of a constant gather or scatter worth folding: the reference operators walk them in Python."""
 
-ForeignTypes = Callable[[Node, list[TensorType | None], list[np.ndarray | None]], list[TensorType]]
-"""Types of the outputs of a node that the engine has no rule for."""
+ForeignTypes = Callable[[list[Node], Mapping[str, TensorType], Mapping[str, np.ndarray]], list[TensorType]]
+"""Types of the outputs of the last of some nodes, which the engine has no rule for. The others make its sequences."""
 
 
 Scope = ChainMap[str, str]
@@ -53,12 +55,16 @@ class Rewriter:
     def __init__(self, graph: Graph, *, static: bool, foreign: ForeignTypes | None = None) -> None:
         self.opset = graph.opset
         self.static = static
-        self._foreign = foreign
+        self.foreign = foreign
         self.empty = False
         """Some input has no elements."""
         self.main: Scope = ChainMap()
         self.values: dict[str, np.ndarray] = {}
         self.types: dict[str, TensorType] = {}
+        self.sequences: dict[str, Pieces] = {}
+        """What lists are made of that no node makes."""
+        self.opaque: dict[str, Node] = {}
+        """Lists that only onnxruntime can make, by the nodes that do."""
         self._failures: dict[str, GateInferError] = {}
         """What is wrong with a value: told only when an output needs it."""
         self._defined = set(definitions(graph))
@@ -97,9 +103,16 @@ class Rewriter:
 
     def insert(self, op: str, inputs: tuple[str, ...], nodes: list[Node], **attrs: Any) -> str:
         """The result of a node that no file has; `inputs` are names of the result."""
+        self.spend_visits(1)
         scope = self.main.new_child()
         name = f"{inputs[0]}~{op.lower()}"
-        self._fold_static(Node(op, inputs, (name,), attrs), scope, nodes)
+        node = Node(op, inputs, (name,), attrs)
+        if op in SEQUENCE_OPS:
+            keep_sequence(self, node, scope, nodes)
+        elif self.static:
+            self._fold_static(node, scope, nodes)
+        else:
+            self._fold_free(node, scope, nodes)
         return scope[name]
 
     def set_constant(self, name: str, array: np.ndarray) -> None:
@@ -118,9 +131,7 @@ class Rewriter:
         return nodes
 
     def _visit(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
-        self._visited += 1
-        if self._visited > MAX_NODES:
-            raise ModelError(f"folding visits more than {MAX_NODES} nodes")
+        self.spend_visits(1)
         if not any(node.outputs):
             return
         inputs = tuple(scope[n] if n else "" for n in node.inputs)
@@ -128,7 +139,7 @@ class Rewriter:
         try:
             if failure is not None:
                 raise failure
-            self._fold(dataclasses.replace(node, inputs=inputs), scope, nodes)
+            self._fold(replace(node, inputs=inputs), scope, nodes)
         except BudgetExceeded:
             raise
         except GateInferError as error:
@@ -141,14 +152,27 @@ class Rewriter:
         """`node` reads names of the result already and still writes names of the graph being read."""
         if node.op == "If" and not node.domain:
             self._fold_if(node, scope, nodes)
-        elif node.op in LOOPS and not node.domain and self.static:
-            fold_loop(self, node, scope, nodes)
+        elif node.op in LOOPS and not node.domain:
+            self._fold_loop(node, scope, nodes)
         elif _is_identity(node):
             scope[node.outputs[0]] = node.inputs[0]
+        elif node.op in SEQUENCE_OPS and not node.domain:
+            fold_sequence(self, node, scope, nodes)
+        elif any(name in self.sequences or name in self.opaque for name in node.inputs):
+            keep_sequence(self, node, scope, nodes)
         elif self.static:
             self._fold_static(node, scope, nodes)
         else:
             self._fold_free(node, scope, nodes)
+
+    def _fold_loop(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
+        node, grown = without_grown_lists(self, node)
+        if self.static:
+            fold_loop(self, node, scope, nodes)
+        else:
+            self.emit(node, scope, nodes)
+        for result, pieces, stack in grown:
+            self.sequences[self.define(scope, result)] = (*pieces, replace(stack, source=scope[stack.source]))
 
     def _fold_if(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         condition = self.values.get(node.input(0))
@@ -160,7 +184,7 @@ class Rewriter:
                 "pass the graph input it comes from as a constant keyword"
             )
         else:
-            self._emit(node, scope, nodes)
+            self.emit(node, scope, nodes)
 
     def _inline(self, node: Node, condition: np.ndarray, scope: Scope, nodes: list[Node]) -> None:
         if condition.size != 1 or condition.dtype != bool:
@@ -179,7 +203,7 @@ class Rewriter:
         """Without shapes only nodes on constants have types. What fails here may belong to a branch never taken."""
         known = [self.values.get(n) for n in node.inputs]
         if not self._foldable(node, known):
-            self._emit(node, scope, nodes)
+            self.emit(node, scope, nodes)
             return
         try:
             types = infer(node, [self.types.get(n) for n in node.inputs], known, self.opset)
@@ -188,7 +212,7 @@ class Rewriter:
             raise
         except GateInferError:
             results = None
-        self._emit(node, scope, nodes) if results is None else self._define_all(node, scope, results)
+        self.emit(node, scope, nodes) if results is None else self._define_all(node, scope, results)
 
     def _fold_static(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         given = [self.types.get(n) for n in node.inputs]
@@ -202,7 +226,7 @@ class Rewriter:
         if results is not None:
             self._define_all(node, scope, results)
             return
-        self._emit(node, scope, nodes)
+        self.emit(node, scope, nodes)
         for output, found in zip(node.outputs, types, strict=True):
             if output:
                 self.types[scope[output]] = found
@@ -214,10 +238,10 @@ class Rewriter:
         try:
             return infer(node, given, known, self.opset, empty=self.empty)
         except UnsupportedOp as refusal:
-            if self._foreign is None or node.op in RECURRENT:
+            if self.foreign is None or node.op in RECURRENT:
                 raise
             try:
-                return self._foreign(node, given, known)
+                return self.foreign([node], self.types, self.values)
             except UnsupportedOp as second:
                 raise (refusal if has_rule(node) else second) from None
 
@@ -268,6 +292,11 @@ class Rewriter:
                 f"for one value, of {self._budget} for the model, or of {MAX_GROWN} more than the file holds"
             )
 
+    def spend_visits(self, nodes: int) -> None:
+        self._visited += nodes
+        if self._visited > MAX_NODES:
+            raise ModelError(f"folding visits more than {MAX_NODES} nodes")
+
     def spend_turns(self, steps: int) -> None:
         self._counted += steps
         if self._counted > MAX_COUNTED:
@@ -284,10 +313,11 @@ class Rewriter:
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
-    def _emit(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
+    def emit(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         attrs = {key: self._fold_attribute(value, scope) for key, value in node.attrs.items()}
+        inputs = tuple(made_of(self, name, nodes, node.label()) for name in node.inputs)
         outputs = tuple(self.define(scope, o) if o else "" for o in node.outputs)
-        nodes.append(dataclasses.replace(node, outputs=outputs, attrs=attrs))
+        nodes.append(replace(node, inputs=inputs, outputs=outputs, attrs=attrs))
 
     def _fold_attribute(self, value: Any, scope: Scope) -> Any:
         if isinstance(value, Graph):
@@ -300,8 +330,8 @@ class Rewriter:
         scope = outer.new_child()
         inputs = [Port(self.define(scope, p.name), p.type) for p in graph.inputs]
         nodes = self.read(graph, scope)
-        outputs = [Port(scope[p.name], p.type) for p in graph.outputs]
-        return dataclasses.replace(
+        outputs = [Port(made_of(self, scope[p.name], nodes, p.name), p.type) for p in graph.outputs]
+        return replace(
             graph, inputs=inputs, outputs=outputs, nodes=needed(nodes, {p.name for p in outputs}), constants={}
         )
 
@@ -312,7 +342,7 @@ class Rewriter:
         self.raise_failures(outputs.values())
         nodes = self._name_outputs(needed(nodes, set(outputs.values())), outputs)
         used = set(all_names(nodes)) | {p.name for p in graph.inputs} | set(outputs)
-        return dataclasses.replace(
+        return replace(
             graph,
             outputs=list(graph.outputs),
             nodes=nodes,
