@@ -86,7 +86,7 @@ def made(nodes, opset=17):
 
 def feeds_of(loaded, steps=4, rows=3, seed=0):
     rng = np.random.default_rng(seed)
-    feeds = {p.name: rng.normal(size=(steps, rows, 5)).astype("f4") for p in loaded.inputs if p.name != "i"}
+    feeds = {p.name: rng.normal(size=(steps, rows, 5)).astype("f4") for p in loaded.inputs if p.name not in "if"}
     return feeds | ({"i": np.array(-2, "i8")} if any(p.name == "i" for p in loaded.inputs) else {})
 
 
@@ -265,17 +265,36 @@ UNTOLD = {
 
 def untold(name, steps="T"):
     """Positions that only the run tells, between native nodes."""
-    nodes = [node("Neg", "x", "n"), *UNTOLD[name], node("Tanh", "w", "y")]
+    nodes = [node("Neg", "x", "n"), node("Cast", "f", "i", to=I64), *UNTOLD[name], node("Tanh", "w", "y")]
+    return model(nodes, untold_inputs(nodes, steps), "y", constants_for(nodes)).SerializeToString()
+
+
+def untold_inputs(nodes, steps):
     read = {source for n in nodes for source in n.input}
-    inputs = {"x": (steps, 2, 5), "z": (steps, 2, 5), "i": (I64, ())}
-    return model(nodes, inputs, "y", {n: a for n, a in POSITIONS.items() if n in read}).SerializeToString()
+    return {n: (steps, 2, 5) for n in "xz" if n in read} | ({"f": ()} if "f" in read else {"i": (I64, ())})
+
+
+def constants_for(nodes):
+    read = {source for n in nodes for source in n.input}
+    return {n: a for n, a in POSITIONS.items() if n in read}
+
+
+@pytest.mark.parametrize("name", UNTOLD)
+def test_a_position_that_is_fed_decides(name):
+    """It is bound like any shape, so that nothing is left for an island."""
+    nodes = [node("Neg", "x", "n"), *UNTOLD[name], node("Identity", "w", "y")]
+    content = model(nodes, untold_inputs(nodes, "T"), "y", constants_for(nodes)).SerializeToString()
+    loaded = gi.load(content, fallback=None)
+    for place in (0, 1, -1):
+        feeds = {p.name: feeds_of(loaded, 3, 2)[p.name] for p in loaded.inputs} | {"i": np.array(place, "i8")}
+        np.testing.assert_array_equal(loaded.run(None, feeds)[0], by_onnxruntime(content, feeds)[0])
 
 
 @pytest.mark.parametrize("name", UNTOLD)
 def test_lists_stay_inside_one_island(name):
     content = untold(name)
     loaded = gi.load(content)
-    feeds = feeds_of(loaded, 3, 2) | {"i": np.array(1, "i8")}
+    feeds = feeds_of(loaded, 3, 2) | {"f": np.array(1, "f4")}
     (got,) = loaded.run(None, feeds)
     (expected,) = by_onnxruntime(content, feeds)
     np.testing.assert_allclose(got, expected, rtol=4 * tolerance.U, atol=0)
@@ -291,11 +310,12 @@ def test_steps_behind_a_list_that_stays_are_no_sequence_to_stream():
     arrays = {k: (rng.normal(size=(1, 15, 5)) * 0.5).astype("f4") for k in "WR"}
     nodes = [
         node("SplitToSequence", "x", "s", axis=0),
+        node("Cast", "f", "i", to=I64),
         node("SequenceErase", "s i", "t"),
         node("ConcatFromSequence", "t", "w", axis=0),
         node("GRU", "w W R", "y", hidden_size=5),
     ]
-    loaded = gi.load(model(nodes, {"x": ("T", 1, 5), "i": (I64, ())}, "y", arrays).SerializeToString())
+    loaded = gi.load(model(nodes, {"x": ("T", 1, 5), "f": ()}, "y", arrays).SerializeToString())
     with pytest.raises(gi.StateMismatch, match='GRU node "gru_of_y"'):
         loaded.stream()
 
@@ -305,10 +325,21 @@ def test_a_summary_shows_the_island(name):
     assert "onnxruntime[" in str(gi.load(untold(name, steps=3)).summary())
 
 
+@pytest.mark.parametrize("steps", [3, "T"])
 @pytest.mark.parametrize("name", UNTOLD)
-def test_without_islands_they_are_refused_by_name(name):
-    with pytest.raises(gi.UnsupportedOp, match=r"sequence_?\w+ node .* export the model without it|Sequence\w+ node"):
-        gi.load(untold(name, steps=3), fallback=None)
+def test_without_islands_they_are_refused_by_name_when_loading(name, steps):
+    with pytest.raises(gi.UnsupportedOp, match=r"Sequence\w+ node .* export the model without it"):
+        gi.load(untold(name, steps=steps), fallback=None)
+
+
+@pytest.mark.parametrize("fallback", [None, "onnxruntime"])
+def test_a_carried_list_that_nothing_resolves_is_refused_when_loading(fallback):
+    """How often the loop turns is only known when it runs, and the body asks how long its list is."""
+    nodes = [n for n in LISTS_OF_LOOPS["looked at"] if n.output[0] != "T"]
+    nodes = [node("Cast", "f", "T", to=I64), *nodes]
+    content = model(nodes, {"x": ("S", 2, 5), "f": ()}, "y", cell_arrays(), opset=14).SerializeToString()
+    with pytest.raises(gi.UnsupportedOp, match='Loop node "loop_of_last".* carries the sequence "list"'):
+        gi.load(content, fallback=fallback)
 
 
 WRONG = {
