@@ -167,6 +167,44 @@ def test_empty_chunks_change_nothing():
     np.testing.assert_array_equal(np.concatenate(parts), model.run(None, {"x": x})[0])
 
 
+def test_empty_chunks_of_graphs_that_count_their_steps():
+    """A Reshape with -1 says nothing of a tensor without elements."""
+    nodes = [gru("x", "Y _", "cell"), node("Reshape", "Y flat", "f"), node("Relu", "f", "y")]
+    model = load(nodes, {"x": ("T", "N", 2)}, **W2, flat=np.array([-1, 2]))
+    x = RNG.normal(size=(5, 3, 2)).astype("f4")
+    stream = model.stream()
+    assert stream(x[:0]).shape == (0, 2)
+    parts = [stream(x[:2]), stream(x[:0]), stream(x[2:])]
+    np.testing.assert_array_equal(np.concatenate(parts), model.run(None, {"x": x})[0])
+    out = np.ones((0, 2), "f4")
+    assert stream(x[:0], out=out) is out
+    with pytest.raises(ShapeError, match="out for 'y'"):
+        stream(x[:0], out=np.ones((0, 3), "f4"))
+
+
+LAST_STEPS = {
+    "gather": ([gru("x", "Y _", "cell"), node("Gather", "Y minus", "y", axis=0)], {"minus": np.array(-1)}),
+    "final state": ([gru("x", "_ y", "cell")], {}),
+    "beside a sequence": ([gru("x", "Y y", "cell"), node("Identity", "Y", "z")], {}),
+}
+
+
+@pytest.mark.parametrize("fed", [0, 3])
+@pytest.mark.parametrize("name", LAST_STEPS)
+def test_an_empty_chunk_has_no_last_step(name, fed):
+    nodes, constants = LAST_STEPS[name]
+    model = load(nodes, {"x": ("T", 2, 2)}, "y z" if "z" in nodes[-1].output else "y", **W2, **constants)
+    x = RNG.normal(size=(6, 2, 2)).astype("f4")
+    stream = model.stream()
+    if fed:
+        stream(x[:fed])
+    with pytest.raises(ShapeError, match="output 'y' belongs to the last step of a chunk, and an empty chunk has none"):
+        stream(x[:0])
+    got, whole = stream(x[fed:]), model(x)
+    got, whole = (r["y"] if isinstance(r, dict) else r for r in (got, whole))
+    np.testing.assert_array_equal(got, whole)
+
+
 def test_bound_buffers():
     model = loaded(lstm_net())
     x = RNG.normal(size=(5, 1, 5)).astype("f4")
