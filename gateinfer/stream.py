@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -11,7 +12,7 @@ from gateinfer.errors import ModelError, ShapeError, StateMismatch
 from gateinfer.feeds import as_extents, as_feed, as_shape, new_buffer, spell
 from gateinfer.graph.bind import bind_shapes
 from gateinfer.graph.ir import Port, TensorType
-from gateinfer.graph.lift import Lift
+from gateinfer.graph.lift import Lift, may_lift
 from gateinfer.graph.states import State, check_forward
 from gateinfer.lifts import Slot, no_steps
 from gateinfer.plan import Plan
@@ -325,12 +326,15 @@ class Stream:
 
     def _without_steps(self, shapes: Shapes, deciding: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
         """Results of no step at all where states are lifted; None for other frames without elements."""
-        if self._lift is None:  # an empty chunk may be the first one
-            self._plan({n: tuple(d or 2 for d in shape) for n, shape in shapes.items()}, deciding, self._pairs)
-        times = dict(self._lift.axes) if self._lift and not self._lift.length else {}
+        if self._lift is None and may_lift(self.model.graph, tuple(self._states.values())):
+            with suppress(ShapeError):  # the first chunk of all
+                self._plan({n: tuple(d or 2 for d in shape) for n, shape in shapes.items()}, deciding, self._pairs)
+        times = dict(self._lift.axes) if self._lift else {}
         empty = {(n, axis) for n, shape in shapes.items() for axis, extent in enumerate(shape) if extent == 0}
-        if empty != times.items():
+        if empty != times.items() or self._lift is None:
             return None
+        if self._lift.length:
+            raise ShapeError(f"this model takes {self._lift.length} steps at a time, an empty chunk has none")
         return no_steps(*(self._result_slots(shapes, times, steps, deciding) for steps in (2, 3)))
 
     def _result_slots(

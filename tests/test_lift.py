@@ -292,6 +292,44 @@ def test_a_length_baked_into_the_graph_does():
         stream(x[:1])
 
 
+BAKED = {"W": np.ones((1, 6, 3), "f4"), "R": np.ones((1, 6, 2), "f4"), "shape": np.array([6, 2, 2])}
+
+
+@pytest.mark.parametrize(
+    ("declared", "fed", "told"),
+    [
+        ((6, "N", 3), (6, 1, 3), r"shape \[6, 1, 1, 2\] "),
+        (("T", "N", 3), (1, 2, 3), r"shape \[1, 1, 2, 2\] "),
+        (("T", 2, 3), (5, 2, 3), r"shape \[5, 1, 2, 2\] "),
+        (("T", 2, 3), (0, 2, 3), r"shape \[0, 1, 2, 2\] "),
+    ],
+)
+def test_errors_speak_of_the_frames_that_were_fed(declared, fed, told):
+    """Other lengths are tried to find the time axis; nobody fed those."""
+    model = load([node("GRU", "x W R", "Y"), node("Reshape", "Y shape", "y")], {"x": declared}, **BAKED)
+    with pytest.raises(ShapeError, match=told):
+        model.stream()(np.zeros(fed, "f4"))
+
+
+def test_an_empty_chunk_where_the_length_is_baked_in():
+    model = load([node("GRU", "x W R", "Y"), node("Reshape", "Y shape", "y")], {"x": ("T", 2, 3)}, **BAKED)
+    stream = model.stream()
+    x = RNG.normal(size=(12, 2, 3)).astype("f4") * 0.1
+    first = stream(x[:6])
+    with pytest.raises(ShapeError, match="takes 6 steps at a time, an empty chunk has none"):
+        stream(x[:0])
+    again = model.stream()
+    np.testing.assert_array_equal(first, again(x[:6]))
+    np.testing.assert_array_equal(stream(x[6:]), again(x[6:]))
+
+
+def test_a_single_step_that_alone_fits():
+    arrays = BAKED | {"W": np.ones((1, 6, 1), "f4"), "shape": np.array([1, 1, 2])}
+    model = load([node("GRU", "x W R", "Y"), node("Reshape", "Y shape", "y")], {"x": ("T", 1, 1)}, **arrays)
+    with pytest.raises(ShapeError, match=r"frames 'x' \[1, 1, 1\] fit, but those of no other length do"):
+        model.stream()(np.zeros((1, 1, 1), "f4"))
+
+
 # ---- several nodes, inputs and outputs --------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ All of this looks at graphs specialised for two lengths: there the shapes are kn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -187,13 +188,23 @@ class _Search:
         if self.held and not self.has_wired:
             return None
         if refusals and looked is None:
-            raise refusals[0]
+            self._refuse_shapes(refusals[0])
         listed = ", ".join(node.label() for node in all_nodes(self.graph) if node.op in KEEPING)
         frames = ", ".join(port.name for port in self.frames)
         raise StateMismatch(
             f"the model keeps its state inside ({listed}), and no axis of {frames or 'its inputs'} is the sequence "
             f"these nodes scan; {REMEDY}"
         )
+
+    def _refuse_shapes(self, refusal: GateInferError) -> NoReturn:
+        """Raises what is wrong with the frames as they were fed; `refusal` tells of a length that was only tried."""
+        declared = ((port.name, axis, dim) for port in self.frames for axis, dim in enumerate(port.shape or ()))
+        other = {n: axis for n, axis, dim in declared if isinstance(dim, int) and dim != self.shapes[n][axis]}
+        self.specialize(opened(self.graph, other), self.shapes, self.values)
+        frames = ", ".join(f"{port.name!r} {list(self.shapes[port.name])}" for port in self.frames)
+        raise ShapeError(
+            f"frames {frames} fit, but those of no other length do, so that the time axis cannot be told; {REMEDY}"
+        ) from refusal
 
     def _look(self, axes: Axes) -> list[str]:
         """As `_tracked`. Exporters may call an extent free that a Reshape fixes: then the frames have to have it."""
@@ -256,7 +267,11 @@ class _Search:
             if not fixed:
                 if isinstance(error, StateMismatch):
                     raise
-                raise StateMismatch(f"cannot be streamed along axis {axis} of {name!r}: {error}; {REMEDY}") from error
+                tried = " and ".join(map(str, self._probes()))
+                raise StateMismatch(
+                    f"cannot be streamed along axis {axis} of {name!r} in chunks of any length (tried {tried} steps): "
+                    f"{error}; {REMEDY}"
+                ) from error
         only = self._track(axes, fixed)
         self._refuse(axes, only[1].fault_in(self.outputs))
         return fixed, only
