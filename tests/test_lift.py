@@ -356,6 +356,65 @@ def test_wired_and_lifted_states_together():
     np.testing.assert_array_equal(stream.state["h"], whole[1])
 
 
+SECOND = {"W2": RNG.normal(size=(1, 6, 2)).astype("f4"), "R2": RNG.normal(size=(1, 6, 2)).astype("f4")}
+WIRED = gru("x", "Y hn", "wired", "_ _ h")
+
+
+def beside(tail="", op="GRU", **attrs):
+    """A second layer beside the wired one, their outputs added up."""
+    second = _named(node(op, f"x W2 R2 {tail}".strip(), "Z _", hidden_size=2, **attrs), "second")
+    return [WIRED, second, node("Add", "Y Z", "y")]
+
+
+BESIDE = {
+    "alone": beside(),
+    "from zero": beside("_ _ start"),
+    "behind": [WIRED, node("Squeeze", "Y axis1", "s"), _named(node("GRU", "s W2 R2", "y"), "second")],
+    "before": [_named(node("GRU", "x W2 R2", "Z"), "second"), node("Squeeze", "Z axis1", "s"),
+               gru("s", "y hn", "wired", "_ _ h")],
+}  # fmt: skip
+
+
+def beside_model(nodes, steps="T"):
+    read = {name for n in nodes for name in n.input}
+    arrays = W2 | SECOND | AXIS1 | {"start": np.full((1, 3, 2), 0.25, "f4")}
+    used = {name: array for name, array in arrays.items() if name in read}
+    return load(nodes, {"x": (steps, 3, 2), "h": (1, 3, 2)}, "y hn", **used)
+
+
+@pytest.mark.parametrize("steps", ["T", 1, 4])
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_hidden_state_beside_one_in_the_file(name, steps):
+    x = RNG.normal(size=(9, 3, 2)).astype("f4")
+    whole = beside_model(BESIDE[name]).run(None, {"x": x, "h": np.zeros((1, 3, 2), "f4")})
+    for sizes in ([1] * 9, [4, 5], [2, 6, 1]):
+        stream = beside_model(BESIDE[name], steps).stream()
+        assert [(s.name, s.lifted) for s in stream.states] == [("h", False), ("second.h", True)]
+        np.testing.assert_array_equal(np.concatenate([stream(c) for c in chunks_of(x, 0, sizes)]), whole[0])
+        np.testing.assert_array_equal(stream.state["h"], whole[1])
+
+
+@pytest.mark.parametrize(
+    ("tail", "told"),
+    [("_ _ h", "\"second\" starts every chunk from the state 'h'"), ("_ _ hn", '"second" mixes over time')],
+)
+def test_a_layer_that_borrows_a_state_is_refused(tail, told):
+    """Where it gets to is no output of the file: the next chunk would start from the other layer's state."""
+    with pytest.raises(StateMismatch, match=told):
+        beside_model(beside(tail)).stream()
+
+
+@pytest.mark.parametrize("tail", ["_ _ h", "_ _ hn"])
+def test_a_layer_that_borrows_a_state_steps_as_the_file_says(tail):
+    """At the one length the file has, a call is what run gives for the same states."""
+    model = beside_model(beside(tail), 1)
+    x, h = RNG.normal(size=(5, 1, 3, 2)).astype("f4"), np.zeros((1, 3, 2), "f4")
+    stream = model.stream()
+    for frame in x:
+        y, h = model.run(None, {"x": frame, "h": h})
+        np.testing.assert_array_equal(stream(frame), y)
+
+
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_nodes_that_scan_something_else_are_left_alone(direction):
     """x [T, N, F, 2]: one layer over F inside each frame, one over T."""

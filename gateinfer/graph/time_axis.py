@@ -7,7 +7,7 @@ is [outer, steps, inner]. Indices and constants are judged by value, so a graph 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gateinfer.graph import time_rules  # noqa: F401  (registers the rules)
@@ -81,4 +81,13 @@ def downstream(nodes: Iterable[Node], names: Collection[str]) -> set[str]:
     for node in nodes:
         if found and not found.isdisjoint(uses(node)):
             found.update(filter(None, node.outputs))
+    return found
+
+
+def upstream(nodes: Sequence[Node], names: Collection[str]) -> set[str]:
+    """`names` and all values they are computed from."""
+    found = set(names)
+    for node in reversed(nodes):
+        if not found.isdisjoint(node.outputs):
+            found |= uses(node)
     return found
