@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
+from gateinfer.graph import sequences
 from gateinfer.graph.checks import MAX_NODES, definitions
 from gateinfer.graph.evaluate import can_evaluate, evaluate
 from gateinfer.graph.infer import MAX_VALUE_ELEMENTS, has_rule, infer
@@ -18,7 +19,6 @@ from gateinfer.graph.infer.registry import Query
 from gateinfer.graph.ir import RECURRENT, Graph, Node, Port, TensorType
 from gateinfer.graph.live import all_names, needed, renamed
 from gateinfer.graph.loops import LOOPS, fold_loop
-from gateinfer.graph.sequences import SEQUENCE_OPS, fold_sequence, keep_sequence, made_of, without_grown_lists
 from gateinfer.graph.sequences.pieces import Pieces
 from gateinfer.graph.weights import constant_elements
 
@@ -40,10 +40,8 @@ MAX_FOLDED_INDICES: Final = 2**18
 ForeignTypes = Callable[[list[Node], Mapping[str, TensorType], Mapping[str, np.ndarray]], list[TensorType]]
 """Types of the outputs of the last of some nodes, which the engine has no rule for. The others make its sequences."""
 
-
 Scope = ChainMap[str, str]
 """Name in a graph being read -> name in the graph being written."""
-
 # Nodes that change nothing when the type stays the same.
 _RESHAPING: Final = frozenset("Cast Expand Flatten Reshape Squeeze Tile Unsqueeze".split())
 _WALKS_INDICES: Final = frozenset("GatherElements GatherND ScatterElements ScatterND".split())
@@ -101,14 +99,14 @@ class Rewriter:
         """The name of a new constant list of int64."""
         return self.constant(np.array(list(values), "i8"))
 
-    def insert(self, op: str, inputs: tuple[str, ...], nodes: list[Node], **attrs: Any) -> str:
+    def insert(self, op: str, inputs: tuple[str, ...], nodes: list[Node], *, called: str = "", **attrs: Any) -> str:
         """The result of a node that no file has; `inputs` are names of the result."""
         self.spend_visits(1)
         scope = self.main.new_child()
         name = f"{inputs[0]}~{op.lower()}"
-        node = Node(op, inputs, (name,), attrs)
-        if op in SEQUENCE_OPS:
-            keep_sequence(self, node, scope, nodes)
+        node = Node(op, inputs, (name,), attrs, name=called)
+        if op in sequences.SEQUENCE_OPS:
+            sequences.keep_sequence(self, node, scope, nodes)
         elif self.static:
             self._fold_static(node, scope, nodes)
         else:
@@ -156,17 +154,17 @@ class Rewriter:
             self._fold_loop(node, scope, nodes)
         elif _is_identity(node):
             scope[node.outputs[0]] = node.inputs[0]
-        elif node.op in SEQUENCE_OPS and not node.domain:
-            fold_sequence(self, node, scope, nodes)
+        elif node.op in sequences.SEQUENCE_OPS and not node.domain:
+            sequences.fold_sequence(self, node, scope, nodes)
         elif any(name in self.sequences or name in self.opaque for name in node.inputs):
-            keep_sequence(self, node, scope, nodes)
+            sequences.keep_sequence(self, node, scope, nodes)
         elif self.static:
             self._fold_static(node, scope, nodes)
         else:
             self._fold_free(node, scope, nodes)
 
     def _fold_loop(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
-        node, grown = without_grown_lists(self, node)
+        node, grown = sequences.without_grown_lists(self, node)
         if self.static:
             fold_loop(self, node, scope, nodes)
         else:
@@ -315,7 +313,7 @@ class Rewriter:
 
     def emit(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         attrs = {key: self._fold_attribute(value, scope) for key, value in node.attrs.items()}
-        inputs = tuple(made_of(self, name, nodes, node.label()) for name in node.inputs)
+        inputs = tuple(sequences.made_of(self, name, nodes, node.label()) for name in node.inputs)
         outputs = tuple(self.define(scope, o) if o else "" for o in node.outputs)
         nodes.append(replace(node, inputs=inputs, outputs=outputs, attrs=attrs))
 
@@ -330,7 +328,7 @@ class Rewriter:
         scope = outer.new_child()
         inputs = [Port(self.define(scope, p.name), p.type) for p in graph.inputs]
         nodes = self.read(graph, scope)
-        outputs = [Port(made_of(self, scope[p.name], nodes, p.name), p.type) for p in graph.outputs]
+        outputs = [Port(sequences.made_of(self, scope[p.name], nodes, p.name), p.type) for p in graph.outputs]
         return replace(
             graph, inputs=inputs, outputs=outputs, nodes=needed(nodes, {p.name for p in outputs}), constants={}
         )
@@ -340,6 +338,7 @@ class Rewriter:
         nodes = self.read(graph, self.main)
         outputs = {p.name: self.main[p.name] for p in graph.outputs}
         self.raise_failures(outputs.values())
+        sequences.refuse_list_outputs(self, outputs)
         nodes = self._name_outputs(needed(nodes, set(outputs.values())), outputs)
         used = set(all_names(nodes)) | {p.name for p in graph.inputs} | set(outputs)
         return replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -51,3 +52,10 @@ def keep_sequence(rewriter: Rewriter, node: Node, scope: Scope, nodes: list[Node
             rewriter.types[scope[output]] = found
             if found == SEQUENCE:
                 rewriter.opaque[scope[output]] = nodes[-1]
+
+
+def refuse_list_outputs(rewriter: Rewriter, outputs: Mapping[str, str]) -> None:
+    """Raise UnsupportedOp for graph outputs, name -> value, that are lists although the file calls them tensors."""
+    for name, source in outputs.items():
+        if source in rewriter.sequences or source in rewriter.opaque:
+            raise UnsupportedOp(f'graph output "{name}" is a sequence; join its members with ConcatFromSequence')

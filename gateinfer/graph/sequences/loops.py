@@ -28,8 +28,8 @@ def without_grown_lists(rewriter: Rewriter, node: Node) -> tuple[Node, list[Grow
         return node, grown
     for index in reversed(range(min(len(node.inputs), len(body.inputs), len(body.outputs) + 1) - 2)):
         pieces = rewriter.sequences.get(node.inputs[2 + index])
-        if pieces is None:
-            continue
+        if pieces is None or (not rewriter.static and any(isinstance(piece, Run) for piece in pieces)):
+            continue  # two lists of unknown lengths could not be made one again
         body = node.attrs["body"]
         found = _appended(body, body.inputs[2 + index].name, body.outputs[1 + index].name)
         if found is None:

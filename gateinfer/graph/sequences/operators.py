@@ -41,7 +41,7 @@ class _Fold:
     def __init__(self, rewriter: Rewriter, node: Node, nodes: list[Node]) -> None:
         self.rewriter = rewriter
         self.node = node
-        self.maker = Maker(rewriter, nodes, node.label())
+        self.maker = Maker(rewriter, nodes, node.label(), node.name)
 
     def pieces(self) -> Pieces | None:
         """Of the list that is input 0."""
@@ -51,6 +51,13 @@ class _Fold:
         pieces = self.rewriter.sequences.get(name)
         self.rewriter.raise_failures(piece.source for piece in pieces or ())
         return pieces
+
+    def tensor(self, index: int) -> str:
+        """The name of input `index`."""
+        name = self.node.input(index)
+        if not name or name in self.rewriter.sequences or name in self.rewriter.opaque:
+            raise ModelError(f'{self.node.label()}: input {index} ("{name}") must be a tensor')
+        return name
 
     def integer_attr(self, name: str, default: int | None = None) -> int:
         value: Any = self.node.attrs.get(name, default)
@@ -82,7 +89,7 @@ class _Fold:
 
 
 def _split(fold: _Fold) -> Result:
-    source, axis = fold.node.inputs[0], fold.integer_attr("axis", 0)
+    source, axis = fold.tensor(0), fold.integer_attr("axis", 0)
     found = fold.rewriter.types.get(source)
     extent = None
     if found is not None and found.is_static:
@@ -97,7 +104,9 @@ def _split(fold: _Fold) -> Result:
     sizes = fold.value(1)
     if sizes is None or sizes.size > MAX_MEMBERS or (sizes.ndim and extent is None):
         return None
-    if sizes.ndim == 0 and sizes > 0:
+    if sizes.ndim == 0:
+        if sizes < 1:
+            raise ShapeError(f"{fold.node.label()}: a part must have elements, got {int(sizes)}")
         # The text has keepdims ignored where sizes are given; onnxruntime heeds it for parts of one element.
         return (Run(source, axis, int(sizes), drops and int(sizes) == 1),)
     if sizes.ndim != 1 or sizes.min(initial=0) < 0 or sizes.sum() != extent:
@@ -106,7 +115,7 @@ def _split(fold: _Fold) -> Result:
 
 
 def _construct(fold: _Fold) -> Result:
-    return tuple(Member(name) for name in fold.node.inputs)
+    return tuple(Member(fold.tensor(index)) for index in range(len(fold.node.inputs)))
 
 
 def _empty(_fold: _Fold) -> Result:
@@ -114,7 +123,7 @@ def _empty(_fold: _Fold) -> Result:
 
 
 def _insert(fold: _Fold) -> Result:
-    pieces, member = fold.pieces(), Member(fold.node.inputs[1])
+    pieces, member = fold.pieces(), Member(fold.tensor(1))
     if pieces is None or len(pieces) >= MAX_MEMBERS:
         return None
     if not fold.node.input(2):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gateinfer.errors import ModelError, ShapeError, UnsupportedOp
+from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Node
 
 if TYPE_CHECKING:
@@ -55,13 +55,15 @@ Pieces = tuple[Piece, ...]
 class Maker:
     """Adds the nodes that make something of pieces to `nodes`."""
 
-    def __init__(self, rewriter: Rewriter, nodes: list[Node], label: str) -> None:
+    def __init__(self, rewriter: Rewriter, nodes: list[Node], label: str, name: str = "") -> None:
+        """`label` says in errors what the nodes are for; they get `name`."""
         self.rewriter = rewriter
         self.nodes = nodes
         self.label = label
+        self.name = name
 
     def insert(self, op: str, *inputs: str, **attrs: object) -> str:
-        return self.rewriter.insert(op, inputs, self.nodes, **attrs)
+        return self.rewriter.insert(op, inputs, self.nodes, called=self.name, **attrs)
 
     def extent(self, run: Run) -> int | None:
         """Elements of `run.source` along its axis; None before shapes are known."""
@@ -169,21 +171,25 @@ class Maker:
 
     def sequence(self, pieces: Pieces) -> str:
         """The name of the list, which has members, for a node that nothing else will do for."""
-        if isinstance(pieces[0], Run):
-            name, rest = self._cut(pieces[0]), pieces[1:]
-        else:
-            count = next((i for i, piece in enumerate(pieces) if isinstance(piece, Run)), len(pieces))
-            first = [self.tensor(piece) for piece in pieces[:count] if not isinstance(piece, Run)]
-            name, rest = self.insert("SequenceConstruct", *first), pieces[count:]
-        members = self.singles(rest) if any(isinstance(piece, Run) for piece in rest) else rest
-        if members is None:
-            raise ModelError(f"{self.label}: its sequence is put together from several of unknown length")
-        for member in members:
-            assert not isinstance(member, Run)  # singles are none
-            name = self.insert("SequenceInsert", name, self.tensor(member))
+        place = next((i for i, piece in enumerate(pieces) if isinstance(piece, Run)), None)
+        if any(isinstance(piece, Run) for piece in pieces[(place or 0) + 1 :]):
+            members = self.singles(pieces)
+            assert members is not None  # before shapes are known no list has two runs
+            pieces, place = members, None
+        if place is None:
+            return self.insert("SequenceConstruct", *self._tensors(pieces))
+        name, front = self._cut(pieces[place]), self.rewriter.constant(np.array(0, "i8"))
+        for member in reversed(self._tensors(pieces[:place])):
+            name = self.insert("SequenceInsert", name, member, front)
+        for member in self._tensors(pieces[place + 1 :]):
+            name = self.insert("SequenceInsert", name, member)
         return name
 
-    def _cut(self, run: Run) -> str:
+    def _tensors(self, pieces: Pieces) -> list[str]:
+        return [self.tensor(piece) for piece in pieces if not isinstance(piece, Run)]
+
+    def _cut(self, run: Piece) -> str:
+        assert isinstance(run, Run)  # the caller has looked
         if run.size == 1:
             return self.insert("SplitToSequence", run.source, axis=run.axis, keepdims=int(not run.drops))
         size = self.rewriter.constant(np.array(run.size, "i8"))
