@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateinfer.errors import GateInferError, StateMismatch
+from gateinfer.errors import GateInferError, ShapeError, StateMismatch
 from gateinfer.graph.ir import Graph, Shapes
 from gateinfer.graph.lift import Lift
 from gateinfer.graph.states import State, refuse_unstreamable
@@ -16,6 +16,9 @@ from gateinfer.graph.time_search import Specialize, find_lift
 
 MAX_LIFTS = 32
 """Entries kept per model; the one made first goes first."""
+
+Slot = tuple[np.dtype, tuple[int, ...]]
+"""Element type and shape of a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +106,21 @@ def _same_ends(found: Lift | None, known: Lift) -> bool:
 
 def _without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
     return shape if axis is None else (*shape[:axis], 0, *shape[axis + 1 :])
+
+
+def no_steps(two: Mapping[str, Slot], three: Mapping[str, Slot]) -> dict[str, np.ndarray]:
+    """Results of an empty chunk, from what they are for two steps and for three: extents are linear in the steps.
+
+    Raises
+    ------
+    ShapeError
+        A result has no time axis: it belongs to the last step of a chunk.
+    """
+    for name, slot in two.items():
+        if slot == three[name]:
+            raise ShapeError(
+                f"output {name!r} belongs to the last step of a chunk, and an empty chunk has none; "
+                "do not call the stream without frames (its state is as it was)"
+            )
+    extents = {n: [3 * a - 2 * b for a, b in zip(two[n][1], three[n][1], strict=True)] for n in two}
+    return {name: np.zeros(extents[name], two[name][0]) for name in two}

@@ -26,6 +26,7 @@ from gateinfer.loaders import load_graph
 from gateinfer.loaders.saved import dump_graph
 from gateinfer.lower import NATIVE_OPS
 from gateinfer.plan import Plan, PlanCache
+from gateinfer.trial import refuse_hopeless
 
 if TYPE_CHECKING:
     from gateinfer.stream import Stream
@@ -131,7 +132,7 @@ class Model:
         self._ports = {port.name: port for port in self.inputs}
         self._deciding = deciding_inputs(self.graph)
         self.lifts = Lifts(self.graph, self.is_deciding, self.plans.specialize)
-        self._plan_if_static()
+        self._surface_errors(refused)
 
     @cached_property
     def states(self) -> tuple[State, ...]:
@@ -169,11 +170,16 @@ class Model:
             return ()
         return tuple(replace(state, shape=self.port(state.input).shape) for state in detect_states(graph))
 
-    def _plan_if_static(self) -> None:
-        """Compiles at once when every shape is known, so that errors surface at load."""
+    def _surface_errors(self, refused: Sequence[str]) -> None:
+        """Compiles at once when every shape is known; looks for what no shape can cure when some are open."""
         ports = [port for port in self.inputs if port.name not in self.graph.defaults]
-        if all(port.type.is_static for port in ports) and not any(port.name in self._deciding for port in ports):
+        if any(port.name in self._deciding or port.shape is None for port in ports):
+            return
+        if all(port.type.is_static for port in ports):
             self.plan({port.name: port.type.extents for port in ports}, {})
+        else:
+            defaults = self.graph.defaults
+            refuse_hopeless(self.graph, refused, lambda s: self.plans.specialize(self.graph, s, defaults))
 
     def port(self, name: str) -> Port:
         """The input called `name`; ShapeError with the names there are otherwise."""

@@ -157,9 +157,9 @@ class PlanCache:
                 foreign.update(refusal.nodes)
 
     def _foreign_types(
-        self, node: Node, types: Sequence[TensorType | None], values: Sequence[np.ndarray | None]
+        self, nodes: list[Node], types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]
     ) -> list[TensorType]:
-        return islands.foreign_types(node, types, values, self.graph.opset, self.graph.domains)
+        return islands.foreign_types(nodes, types, values, self.graph.opset, self.graph.domains)
 
 
 def _bytes(found: TensorType) -> int:

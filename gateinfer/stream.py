@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -11,8 +12,9 @@ from gateinfer.errors import ModelError, ShapeError, StateMismatch
 from gateinfer.feeds import as_extents, as_feed, as_shape, new_buffer
 from gateinfer.graph.bind import bind_shapes, spell
 from gateinfer.graph.ir import Port, TensorType
-from gateinfer.graph.lift import Lift
+from gateinfer.graph.lift import Lift, may_lift
 from gateinfer.graph.states import State, check_forward
+from gateinfer.lifts import Slot, no_steps
 from gateinfer.plan import Plan
 from gateinfer.state import Arrays, StateStore
 
@@ -136,6 +138,11 @@ class Stream:
         -------
         The array of the one output that is not state, or a dict by output name where there are several; `out` when
         given. Where all outputs are state, they are the result.
+
+        Notes
+        -----
+        An empty chunk leaves the state as it is. Results along time are empty then; where a lifted stream has one of
+        the last step alone, it is refused with ShapeError.
         """
         if len(args) == 1 and not frames and len(self.inputs) == 1:
             (buffer,) = self.inputs.values()
@@ -300,9 +307,15 @@ class Stream:
             if other != first:
                 yield other
 
-    def _run_empty(self, feeds: Mapping[str, np.ndarray], out: Any) -> dict[str, np.ndarray]:
+    def _run_empty(self, feeds: dict[str, np.ndarray], out: Any) -> Mapping[str, np.ndarray]:
         """A chunk without elements: results have their shapes, and nothing is carried into the state."""
-        plan, arrays = self._plan({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds), ())
+        deciding = self._deciding_feeds(feeds)
+        outputs = self._without_steps({n: f.shape for n, f in feeds.items()}, deciding)
+        if outputs is not None:
+            if out is not None:
+                self._check_out(outputs, out)
+            return outputs
+        plan, arrays = self._plan({n: f.shape for n, f in feeds.items()}, deciding, ())
         binding = Binding(plan, {name: array.copy() for name, array in arrays.items()})  # a lift carries all the same
         if out is not None:
             self._check_out(binding.outputs, out)
@@ -310,6 +323,27 @@ class Stream:
             buffer[...] = feeds[name]
         binding.runner.step()
         return binding.outputs
+
+    def _without_steps(self, shapes: Shapes, deciding: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """Results of no step at all where states are lifted; None for other frames without elements."""
+        if self._lift is None and may_lift(self.model.graph, tuple(self._states.values())):
+            with suppress(ShapeError):  # the first chunk of all
+                self._plan({n: tuple(d or 2 for d in shape) for n, shape in shapes.items()}, deciding, self._pairs)
+        times = dict(self._lift.axes) if self._lift else {}
+        empty = {(n, axis) for n, shape in shapes.items() for axis, extent in enumerate(shape) if extent == 0}
+        if empty != times.items() or self._lift is None:
+            return None
+        if self._lift.length:
+            raise ShapeError(f"this model takes {self._lift.length} steps at a time, an empty chunk has none")
+        return no_steps(*(self._result_slots(shapes, times, steps, deciding) for steps in (2, 3)))
+
+    def _result_slots(
+        self, shapes: Shapes, times: Mapping[str, int], steps: int, deciding: Mapping[str, np.ndarray]
+    ) -> dict[str, Slot]:
+        """Element type and shape of the results of a chunk of so many steps."""
+        chunk = {n: tuple(steps if times.get(n) == i else d for i, d in enumerate(s)) for n, s in shapes.items()}
+        plan, _ = self._plan(chunk, deciding, self._pairs)
+        return {name: slot[1:] for name, slot in plan.lowered.outputs.items() if name in self._result_names}
 
     # ---- state -------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from gateinfer.errors import ModelError
+from gateinfer.graph.checks import MAX_NODES
 from gateinfer.graph.ir import Graph, Node, TensorType
 from gateinfer.graph.weights import constant_elements
 
@@ -46,6 +47,7 @@ class Budget:
         self._folded = 0
         self._grown = 0
         self._counted = 0
+        self._visited = 0
         self._steps_left = MAX_FOLDED_STEPS_TOTAL
 
     def take(self, node: Node, types: Sequence[TensorType], known: Sequence[np.ndarray | None]) -> bool:
@@ -76,6 +78,12 @@ class Budget:
                 f"{node.label()}: folding it takes {elements} elements, which exceeds the budget of {MAX_FOLDED} "
                 f"for one value, of {self._most} for the model, or of {MAX_GROWN} more than the file holds"
             )
+
+    def spend_visits(self, nodes: int) -> None:
+        """Nodes that are looked at, or made, whether they are computed or not."""
+        self._visited += nodes
+        if self._visited > MAX_NODES:
+            raise BudgetExceeded(f"folding visits more than {MAX_NODES} nodes")
 
     def spend_turns(self, count: int) -> None:
         """Steps of arithmetic to find out how often loops turn."""

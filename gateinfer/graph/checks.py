@@ -44,6 +44,14 @@ def uses(node: Node, known: Captures | None = None) -> set[str]:
     return used
 
 
+def makers(node: Node, made_by: Mapping[str, Node]) -> list[Node]:
+    """The nodes of `made_by`, value name -> node, that `node` needs, directly or not, in order."""
+    found: dict[int, Node] = {}
+    for name in sorted(uses(node) & made_by.keys()):
+        found.update((id(maker), maker) for maker in [*makers(made_by[name], made_by), made_by[name]])
+    return list(found.values())
+
+
 def definitions(graph: Graph) -> Iterator[str]:
     """Names that `graph` defines, as often as it does."""
     yield from (p.name for p in graph.inputs)

@@ -45,6 +45,10 @@ class TensorType:
         return math.prod(self.extents)
 
 
+SEQUENCE: Final = TensorType(UNKNOWN_DTYPE, None)
+"""Type of the values of a specialised graph that are lists of tensors; all others are static there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Port:
     """A named graph input or output."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
 from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
+from gateinfer.graph import sequences
 from gateinfer.graph.budget import PRODUCTS, Budget, BudgetExceeded, steps
-from gateinfer.graph.checks import MAX_NODES, Captures, definitions
+from gateinfer.graph.checks import Captures, definitions
 from gateinfer.graph.evaluate import can_evaluate, evaluate
 from gateinfer.graph.infer import MAX_VALUE_ELEMENTS, has_rule, infer
 from gateinfer.graph.infer.creation import shape_slice
@@ -20,13 +21,13 @@ from gateinfer.graph.ir import RECURRENT, Graph, Node, Port, TensorType
 from gateinfer.graph.known import Arguments, KnownValues
 from gateinfer.graph.live import all_names, needed, renamed
 from gateinfer.graph.loops import LOOPS, fold_loop
+from gateinfer.graph.sequences.pieces import Pieces
 
 MIN_PUT_OFF: Final = 2**16
 """Multiply-adds of a product whose value is not computed before somebody asks for it."""
 
-ForeignTypes = Callable[[Node, list[TensorType | None], Sequence[np.ndarray | None]], list[TensorType]]
-"""Types of the outputs of a node that the engine has no rule for."""
-
+ForeignTypes = Callable[[list[Node], Mapping[str, TensorType], Mapping[str, np.ndarray]], list[TensorType]]
+"""Types of the outputs of the last of some nodes, which the engine has no rule for. The others make its sequences."""
 
 Scope = ChainMap[str, str]
 """Name in a graph being read -> name in the graph being written."""
@@ -41,19 +42,22 @@ class Rewriter:
     def __init__(self, graph: Graph, *, static: bool, foreign: ForeignTypes | None = None) -> None:
         self.opset = graph.opset
         self.static = static
-        self._foreign = foreign
+        self.foreign = foreign
         self.empty = False
         """Some input has no elements."""
         self.main: Scope = ChainMap()
         self.values = KnownValues()
         self.types: dict[str, TensorType] = {}
+        self.sequences: dict[str, Pieces] = {}
+        """What lists are made of that no node makes."""
+        self.opaque: dict[str, Node] = {}
+        """Lists that only onnxruntime can make, by the nodes that do."""
         self._failures: dict[str, GateInferError] = {}
         """What is wrong with a value: told only when an output needs it."""
         self._defined = set(definitions(graph))
         self._repeats: Counter[str] = Counter()
         self._captures: Captures = {}
         self.budget = Budget(graph)
-        self._visited = 0
 
     # ---- names ------------------------------------------------------------------------------------------------------
 
@@ -81,11 +85,18 @@ class Rewriter:
         """The name of a new constant list of int64."""
         return self.constant(np.array(list(values), "i8"))
 
-    def insert(self, op: str, inputs: tuple[str, ...], nodes: list[Node], **attrs: Any) -> str:
+    def insert(self, op: str, inputs: tuple[str, ...], nodes: list[Node], *, called: str = "", **attrs: Any) -> str:
         """The result of a node that no file has; `inputs` are names of the result."""
+        self.budget.spend_visits(1)
         scope = self.main.new_child()
         name = f"{inputs[0]}~{op.lower()}"
-        self._fold_static(Node(op, inputs, (name,), attrs), scope, nodes)
+        node = Node(op, inputs, (name,), attrs, name=called)
+        if op in sequences.SEQUENCE_OPS:
+            sequences.keep_sequence(self, node, scope, nodes)
+        elif self.static:
+            self._fold_static(node, scope, nodes)
+        else:
+            self._fold_free(node, scope, nodes)
         return scope[name]
 
     def set_constant(self, name: str, array: np.ndarray) -> None:
@@ -104,9 +115,7 @@ class Rewriter:
         return nodes
 
     def _visit(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
-        self._visited += 1
-        if self._visited > MAX_NODES:
-            raise ModelError(f"folding visits more than {MAX_NODES} nodes")
+        self.budget.spend_visits(1)
         if not any(node.outputs):
             return
         inputs = tuple([scope[n] if n else "" for n in node.inputs])
@@ -127,14 +136,32 @@ class Rewriter:
         """`node` reads names of the result already and still writes names of the graph being read."""
         if node.op == "If" and not node.domain:
             self._fold_if(node, scope, nodes)
-        elif node.op in LOOPS and not node.domain and self.static:
-            fold_loop(self, node, scope, nodes)
+        elif node.op in LOOPS and not node.domain:
+            self._fold_loop(node, scope, nodes)
         elif _is_identity(node):
             scope[node.outputs[0]] = node.inputs[0]
+        elif node.op in sequences.SEQUENCE_OPS and not node.domain:
+            sequences.fold_sequence(self, node, scope, nodes)
+        elif self._reads_lists(node):
+            sequences.keep_sequence(self, node, scope, nodes)
         elif self.static:
             self._fold_static(node, scope, nodes)
         else:
             self._fold_free(node, scope, nodes)
+
+    def _reads_lists(self, node: Node) -> bool:
+        if not self.sequences and not self.opaque:
+            return False
+        return any(name in self.sequences or name in self.opaque for name in node.inputs)
+
+    def _fold_loop(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
+        node, grown = sequences.without_grown_lists(self, node)
+        if self.static:
+            fold_loop(self, node, scope, nodes)
+        else:
+            self.emit(node, scope, nodes)
+        for result, pieces, stack in grown:
+            self.sequences[self.define(scope, result)] = (*pieces, replace(stack, source=scope[stack.source]))
 
     def _fold_if(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         condition = self.values.get(node.input(0))
@@ -146,7 +173,7 @@ class Rewriter:
                 "pass the graph input it comes from as a constant keyword"
             )
         else:
-            self._emit(node, scope, nodes)
+            self.emit(node, scope, nodes)
 
     def _inline(self, node: Node, condition: np.ndarray, scope: Scope, nodes: list[Node]) -> None:
         if condition.size != 1 or condition.dtype != bool:
@@ -164,7 +191,7 @@ class Rewriter:
     def _fold_free(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         """Without shapes only nodes on constants have types. What fails here may belong to a branch never taken."""
         if not self._foldable(node):
-            self._emit(node, scope, nodes)
+            self.emit(node, scope, nodes)
             return
         known = [self.values[n] if n else None for n in node.inputs]
         try:
@@ -174,7 +201,7 @@ class Rewriter:
             raise
         except GateInferError:
             results = None
-        self._emit(node, scope, nodes) if results is None else self._define_all(node, scope, results)
+        self.emit(node, scope, nodes) if results is None else self._define_all(node, scope, results)
 
     def _fold_static(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         given = [self.types.get(n) for n in node.inputs]
@@ -190,7 +217,7 @@ class Rewriter:
         if results is not None:
             self._define_all(node, scope, results)
             return
-        self._emit(node, scope, nodes)
+        self.emit(node, scope, nodes)
         for output, found in zip(node.outputs, types, strict=True):
             if output:
                 self.types[scope[output]] = found
@@ -202,10 +229,10 @@ class Rewriter:
         try:
             return infer(node, given, known, self.opset, empty=self.empty)
         except UnsupportedOp as refusal:
-            if self._foreign is None or node.op in RECURRENT:
+            if self.foreign is None or node.op in RECURRENT:
                 raise
             try:
-                return self._foreign(node, given, known)
+                return self.foreign([node], self.types, self.values)
             except UnsupportedOp as second:
                 raise (refusal if has_rule(node) else second) from None
 
@@ -268,10 +295,13 @@ class Rewriter:
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
-    def _emit(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
+    def emit(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         attrs = {key: self._fold_attribute(value, scope) for key, value in node.attrs.items()}
+        inputs = node.inputs
+        if self.sequences:
+            inputs = tuple([sequences.made_of(self, name, nodes, node.label()) for name in inputs])
         outputs = tuple([self.define(scope, o) if o else "" for o in node.outputs])
-        nodes.append(node.changed(outputs=outputs, attrs=attrs))
+        nodes.append(node.changed(inputs=inputs, outputs=outputs, attrs=attrs))
 
     def _fold_attribute(self, value: Any, scope: Scope) -> Any:
         if isinstance(value, Graph):
@@ -284,18 +314,19 @@ class Rewriter:
         scope = outer.new_child()
         inputs = [Port(self.define(scope, p.name), p.type) for p in graph.inputs]
         nodes = self.read(graph, scope)
-        outputs = [Port(scope[p.name], p.type) for p in graph.outputs]
+        outputs = [Port(sequences.made_of(self, scope[p.name], nodes, p.name), p.type) for p in graph.outputs]
         nodes = needed(nodes, {p.name for p in outputs}, self._captures)
-        return dataclasses.replace(graph, inputs=inputs, outputs=outputs, nodes=nodes, constants={})
+        return replace(graph, inputs=inputs, outputs=outputs, nodes=nodes, constants={})
 
     def finish(self, graph: Graph) -> Graph:
         """The result for the main graph; raises what is wrong with values that its outputs need."""
         nodes = self.read(graph, self.main)
         outputs = {p.name: self.main[p.name] for p in graph.outputs}
         self.raise_failures(outputs.values())
+        sequences.refuse_list_outputs(self, outputs)
         nodes = self._name_outputs(needed(nodes, set(outputs.values()), self._captures), outputs)
         used = set(all_names(nodes)) | {p.name for p in graph.inputs} | set(outputs)
-        return dataclasses.replace(
+        return replace(
             graph,
             outputs=list(graph.outputs),
             nodes=nodes,

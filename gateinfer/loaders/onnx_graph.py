@@ -55,8 +55,8 @@ class GraphReader:
         if proto.sparse_initializer:
             raise UnsupportedOp("sparse initializers are not implemented; store them as dense tensors")
         graph = Graph(
-            inputs=[_port(p, "input") for p in proto.input],
-            outputs=[_port(p, "output") for p in proto.output],
+            inputs=[_port(p, "input", depth) for p in proto.input],
+            outputs=[_port(p, "output", depth) for p in proto.output],
             nodes=[],
             constants=self._initializers(proto),
             opset=self._opset,
@@ -170,12 +170,12 @@ def _constant_array(node: Node, key: str, value: Any) -> np.ndarray:
         raise ModelError(f"{node.label()}: attribute {key!r} holds no value of its kind") from None
 
 
-def _port(proto: Any, role: str) -> Port:
+def _port(proto: Any, role: str, depth: int) -> Port:
     what = f'graph {role} "{checked_name(proto.name)}"'
     if not proto.name:
         raise ModelError(f"a graph {role} has no name")
     kind = proto.type.WhichOneof("value")
-    if kind is None:
+    if kind is None or (kind == "sequence_type" and depth):
         return Port(proto.name, TensorType(UNKNOWN_DTYPE, None))
     if kind != "tensor_type":
         raise UnsupportedOp(f"{what}: only tensors are implemented, got {kind.removesuffix('_type')}")

@@ -12,7 +12,7 @@ import numpy as np
 from gateinfer._core import BINARY, DTYPES, REDUCTION, UNARY, Builder
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.checks import captures
-from gateinfer.graph.ir import Graph, Node, subgraphs
+from gateinfer.graph.ir import SEQUENCE, Graph, Node, subgraphs
 from gateinfer.lower.tensor import Shape, Tensor, collapse
 
 Cache = dict[Hashable, Any]
@@ -170,6 +170,8 @@ class Lowering:
 
     def define_missing(self, name: str) -> None:
         """Gives the output of a refused node some window, so that the nodes after it can still be looked at."""
+        if self.graph.types[name] == SEQUENCE:
+            return  # whoever reads a list is refused as well
         dtype = self.dtype(name) if self.dtype(name) in DTYPES else np.dtype(np.float32)
         self._values[name] = self.new(dtype, self.shape(name))
 

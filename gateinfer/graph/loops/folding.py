@@ -63,6 +63,11 @@ class Folding:
             self.rewriter.set_constant(define(self.inner, loop.condition_before), going_on)
         self.carried = []
         for c in loop.carried:
+            if c.initial in self.rewriter.sequences or c.initial in self.rewriter.opaque:
+                raise UnsupportedOp(
+                    f'{self.node.label()}: it carries the sequence "{c.before}" and does more to it than append one '
+                    "tensor in each turn; stack what each turn yields instead, or feed fewer steps"
+                )
             before = define(self.inner, c.before)
             types[before] = types[c.initial]
             self.carried.append(dataclasses.replace(c, before=before))
