@@ -126,6 +126,11 @@ class Graph:
     """Why frames fed one by one cannot equal one long run, where whoever built the graph knows."""
 
 
+def first_output(node: Node) -> str:
+    """The first output that is there: what a node is known by inside of a graph."""
+    return next(name for name in node.outputs if name)
+
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
