@@ -356,11 +356,25 @@ class Model:
 
     # ---- looking at it -----------------------------------------------------------------------------------------------
 
-    def summary(self) -> Summary:
-        """Nodes, ops, states, multiply-adds, packed bytes and instruction set, as a table."""
+    def summary(
+        self,
+        *,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        time: bool = False,
+    ) -> Summary:
+        """What the model is, what runs where and what it costs, as a table; see `summary.summarize`.
+
+        Parameters
+        ----------
+        shapes, constants : mapping, optional
+            What the figures are for, as in `stream`. What is left open is picked, and the table says so.
+        time : bool
+            Measure what each part takes.
+        """
         from gateinfer.summary import summarize
 
-        return summarize(self)
+        return summarize(self, shapes, constants, time=time)
 
     def get_inputs(self) -> list[NodeArg]:
         """onnxruntime's spelling of `inputs`."""

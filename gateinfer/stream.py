@@ -120,6 +120,11 @@ class Stream:
         """State pairs of the file, then lifted ones."""
         return (*self._states.values(), *(self._lift.states if self._lift else ()))
 
+    @property
+    def lift(self) -> Lift | None:
+        """What is lifted, once the frames are known to say (engine use)."""
+        return self._lift
+
     # ---- calls that copy ---------------------------------------------------------------------------------------------
 
     def __call__(self, /, *args: Any, out: Any = None, **frames: Any) -> Any:

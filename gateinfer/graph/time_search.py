@@ -157,13 +157,21 @@ class _Search:
 
     def _any_beside_the_wired(self) -> bool:
         """True when a node without state inputs scans as many steps as one with them. One inside a frame does not."""
-        graph = self.specialize(self.graph, self.shapes, self.values)
+        graph = self.specialize(self.graph, self.shapes | self._declared(), self.values)
         fed = downstream(graph.nodes, self.held)
         steps: dict[bool, set[int]] = {True: set(), False: set()}
         for node in recurrent_nodes(graph):
             extent = graph.types[node.inputs[X]].extents[parse_recurrent(node).layout]
             steps[not any(free_slots(node, fed))].add(extent)
         return bool(steps[True] & steps[False])
+
+    def _declared(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the frames with the extents that the file declares: chunks may be of another length."""
+        return {
+            port.name: tuple(d if isinstance(d, int) else own for d, own in zip(port.shape, shape, strict=True))
+            for port in self.frames
+            if port.shape is not None and len(shape := self.shapes[port.name]) == len(port.shape)
+        }
 
     # ---- which axis is time ----
 
