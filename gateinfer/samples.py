@@ -128,7 +128,12 @@ def all_nodes(graph: Graph) -> Iterator[Node]:
 
 def _upright(model: Model, shapes: Shapes, values: Arrays, picked: Collection[str], extent: int) -> Sample:
     """The sample with time where the recurrent nodes have it: [N, T, ..] unless they then see one step of many rows."""
-    sample = _sample(model, shapes, values, picked, extent)
+    try:
+        sample = _sample(model, shapes, values, picked, extent)
+    except GateInferError:
+        if extent == 1:
+            raise
+        return _sample(model, shapes, values, picked, extent, time_first=True)
     sizes = list(_layer_sizes(sample.plan.graph))
     if not sizes or any(steps > 1 or rows == 1 for steps, rows in sizes):
         return sample

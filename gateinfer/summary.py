@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +27,9 @@ MANY_LAYERS = 12
 """More recurrent layers than that are told together where they are alike."""
 
 FEW_NAMES = 3
+
+WIDTH = 100
+"""Columns of `str()`, names that are longer aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,8 @@ class Summary:
         return [*pairs, ("note", self.note)] if self.note else pairs
 
     def __str__(self) -> str:
-        lines = [f"{what:15} {value}" for what, value in self.facts()]
-        lines += [f"part {part.number:<10} {_part_line(part)}" for part in self.parts]
+        lines = [_wrapped(what, value) for what, value in self.facts()]
+        lines += [_wrapped(f"part {part.number}", _part_line(part)) for part in self.parts]
         lines += [f"{row.op:20} {row.where:11} {row.shape:20} {row.node}" for row in self.rows]
         return "\n".join(lines)
 
@@ -273,6 +277,10 @@ def _place(layer: Layer) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join([*names[:FEW_NAMES], f"... ({len(names)})"] if len(names) > FEW_NAMES else names)
+
+
+def _wrapped(what: str, value: str) -> str:
+    return textwrap.fill(f"{what:15} {value}", WIDTH, subsequent_indent=" " * 16)
 
 
 def _part_line(part: Part) -> str:

@@ -188,6 +188,18 @@ def test_time_may_come_first():
     assert closed([port("x", "f4", "T", "N", 3)], 9, time_first=True) == {"x": (9, 1, 3)}
 
 
+def test_time_is_found_where_a_default_fixes_the_batch():
+    """h [2, N, H] defaults to one row, so x [T, N, I] can only grow along its first axis."""
+    names = {"weight_ih_l0": (12, 5), "weight_hh_l0": (12, 4), "bias_ih_l0": (12,), "bias_hh_l0": (12,)}
+    arrays = {f"{name}{side}": RNG.normal(size=s).astype("f4") for name, s in names.items() for side in ("", "_reverse")}
+    summary = gi.from_weights(arrays, kind="gru", layout="torch").summary()
+    assert "(100, 1, 5)" in summary.note and summary.layers[0].steps == 100
+
+
+def test_text_keeps_to_a_hundred_columns(islanded):
+    assert max(map(len, str(islanded.summary(time=True)).splitlines())) <= 100
+
+
 def test_a_batch_that_is_named_is_one_everywhere():
     ports = [port("x", "f4", "N", "T", 3), port("h", "f4", 1, "N", 4)]
     assert closed(ports, 9) == {"x": (1, 9, 3), "h": (1, 1, 4)}

@@ -103,7 +103,7 @@ def _command(
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an .onnx file")
+    parser.add_argument("model", type=Path, metavar="MODEL", help=".onnx, or .npz, .safetensors or .pt with weights")
     parser.add_argument("--isa", default="auto", help="kernels to use: auto (default), scalar, avx2, avx512")
     parser.add_argument(
         "--set", action="append", default=[], type=parse_setting, metavar="NAME=NUMBER", dest="settings",
