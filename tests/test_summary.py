@@ -190,8 +190,9 @@ def test_time_may_come_first():
 
 def test_time_is_found_where_a_default_fixes_the_batch():
     """h [2, N, H] defaults to one row, so x [T, N, I] can only grow along its first axis."""
-    names = {"weight_ih_l0": (12, 5), "weight_hh_l0": (12, 4), "bias_ih_l0": (12,), "bias_hh_l0": (12,)}
-    arrays = {f"{name}{side}": RNG.normal(size=s).astype("f4") for name, s in names.items() for side in ("", "_reverse")}
+    shapes = {"weight_ih_l0": (12, 5), "weight_hh_l0": (12, 4), "bias_ih_l0": (12,), "bias_hh_l0": (12,)}
+    shapes |= {f"{name}_reverse": shape for name, shape in shapes.items()}
+    arrays = {name: RNG.normal(size=shape).astype("f4") for name, shape in shapes.items()}
     summary = gi.from_weights(arrays, kind="gru", layout="torch").summary()
     assert "(100, 1, 5)" in summary.note and summary.layers[0].steps == 100
 
