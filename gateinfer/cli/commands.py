@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DONE, DIFFERS = 0, 1
 
+
 def info(args: argparse.Namespace, screen: Screen) -> int:
     """`gateinfer info`."""
     from gateinfer.cli.info import show

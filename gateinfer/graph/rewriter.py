@@ -207,9 +207,7 @@ class Rewriter:
             if output:
                 self.types[scope[output]] = found
 
-    def _infer(
-        self, node: Node, given: list[TensorType | None], known: list[np.ndarray | None]
-    ) -> list[TensorType]:
+    def _infer(self, node: Node, given: list[TensorType | None], known: list[np.ndarray | None]) -> list[TensorType]:
         """By the engine's own rules, else, for nodes that may run elsewhere, as that place says."""
         try:
             return infer(node, given, known, self.opset, empty=self.empty)
