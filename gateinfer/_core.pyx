@@ -200,10 +200,9 @@ cdef class Program:
     cdef gi_program *program
     cdef object constants
     cdef readonly str isa
-    cdef readonly list op_names
-    cdef readonly int64_t work_bytes
-    cdef readonly int64_t macs
-    cdef readonly dict external_bytes
+    cdef readonly list op_names, op_macs
+    cdef readonly int64_t work_bytes, macs
+    cdef readonly dict external_bytes, constant_bytes
 
     def __dealloc__(self):
         gi_program_free(self.program)
@@ -213,7 +212,7 @@ cdef class Builder:
     cdef gi_builder *builder
     cdef gi_error err
     cdef list constants
-    cdef dict external_bytes
+    cdef dict external_bytes, constant_bytes
     cdef readonly str isa
 
     def __cinit__(self, str isa="auto"):
@@ -223,10 +222,14 @@ cdef class Builder:
             fail(&self.err)
         self.isa = gi_kernels_name(kernels).decode()
         self.constants = []
-        self.external_bytes = {}
+        self.external_bytes, self.constant_bytes = {}, {}
 
     def __dealloc__(self):
         gi_builder_free(self.builder)
+
+    @property
+    def op_count(self):
+        return gi_builder_op_count(self.builder)
 
     def work(self, int dtype, int64_t elements):
         return checked(gi_builder_work(self.builder, dtype, elements, &self.err), &self.err)
@@ -241,6 +244,7 @@ cdef class Builder:
             raise ModelError(f"a constant is a contiguous array of a supported dtype, got {array.dtype}")
         cdef uintptr_t data = array.ctypes.data
         self.constants.append(array)
+        self.constant_bytes[data] = array.nbytes
         return checked(gi_builder_constant(self.builder, DTYPES[array.dtype], array.size, <const void *>data, &self.err),
                        &self.err)
 
@@ -398,6 +402,7 @@ cdef class Builder:
                 PyMem_Free(links[i])
             PyMem_Free(states)
         self.constants.append(body)
+        self.constant_bytes.update(body.constant_bytes)
 
     def finish(self):
         cdef Program p = Program.__new__(Program)
@@ -406,9 +411,11 @@ cdef class Builder:
         if p.program is NULL:
             fail(&self.err)
         p.constants = self.constants
-        p.external_bytes = self.external_bytes
+        p.external_bytes, p.constant_bytes = self.external_bytes, self.constant_bytes
         p.isa = self.isa
-        p.op_names = [gi_program_op_name(p.program, i).decode() for i in range(gi_program_op_count(p.program))]
+        ops = range(gi_program_op_count(p.program))
+        p.op_names = [gi_program_op_name(p.program, i).decode() for i in ops]
+        p.op_macs = [gi_program_op_macs(p.program, i) for i in ops]
         p.work_bytes = gi_program_work_bytes(p.program)
         p.macs = gi_program_macs(p.program)
         return p
@@ -472,3 +479,12 @@ cdef class Runner:
             self.busy = False
         if status < 0:
             fail(&err)
+
+    def profile(self):
+        cdef gi_error err
+        ns = np.zeros(len(self.program.op_names), np.int64)
+        cdef uintptr_t data = ns.ctypes.data
+        if self.busy:
+            raise GateInferError("a step is running on this stream in another thread")
+        checked(gi_stream_profile(self.stream, <int64_t *>data, &err), &err)
+        return ns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from gateinfer.lifts import Lifts
 from gateinfer.loaders import load_graph
 from gateinfer.loaders.saved import dump_graph
 from gateinfer.lower import NATIVE_OPS
+from gateinfer.node_arg import NodeArg, node_arg
 from gateinfer.plan import Plan, PlanCache
 from gateinfer.trial import refuse_hopeless
 
@@ -33,15 +34,6 @@ if TYPE_CHECKING:
     from gateinfer.summary import Summary
 
 Source = str | os.PathLike[str] | bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NodeArg:
-    """An input or output as onnxruntime describes it."""
-
-    name: str
-    shape: list[int | str | None]
-    type: str
 
 
 def load(
@@ -362,19 +354,33 @@ class Model:
 
     # ---- looking at it -----------------------------------------------------------------------------------------------
 
-    def summary(self) -> Summary:
-        """Nodes, ops, states, multiply-adds, packed bytes and instruction set, as a table."""
+    def summary(
+        self,
+        *,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        time: bool = False,
+    ) -> Summary:
+        """What the model is, what runs where and what it costs, as a table; see `summary.summarize`.
+
+        Parameters
+        ----------
+        shapes, constants : mapping, optional
+            What the figures are for, as in `stream`. What is left open is picked, and the table says so.
+        time : bool
+            Measure what each part takes.
+        """
         from gateinfer.summary import summarize
 
-        return summarize(self)
+        return summarize(self, shapes, constants, time=time)
 
     def get_inputs(self) -> list[NodeArg]:
         """onnxruntime's spelling of `inputs`."""
-        return [_node_arg(port) for port in self.inputs]
+        return [node_arg(port) for port in self.inputs]
 
     def get_outputs(self) -> list[NodeArg]:
         """onnxruntime's spelling of `outputs`."""
-        return [_node_arg(port) for port in self.outputs]
+        return [node_arg(port) for port in self.outputs]
 
     def __repr__(self) -> str:
         ins, outs = (", ".join(p.name for p in ports) for ports in (self.inputs, self.outputs))
@@ -389,14 +395,6 @@ def _reloaded(source: Source, isa: str, fallback: str | None, allow_nonfinite: b
         raise
     except GateInferError:
         return load(source, fallback=fallback, allow_nonfinite=allow_nonfinite)
-
-
-_ONNX_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bool": "bool"}
-
-
-def _node_arg(port: Port) -> NodeArg:
-    name = np.dtype(port.dtype).name
-    return NodeArg(port.name, list(port.shape or ()), f"tensor({_ONNX_TYPES.get(name, name)})")
 
 
 def _refusal(refused: Sequence[str]) -> str:

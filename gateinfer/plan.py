@@ -150,8 +150,10 @@ class PlanCache:
                 return lower(graph, self.isa, self.weights, states)
             except UnsupportedOp as refusal:
                 recurrent = {n.outputs for n in graph.nodes if n.op in RECURRENT}
-                if not self.fallback or foreign.issuperset(refusal.nodes) or any(
-                    name in outputs for name in refusal.nodes for outputs in recurrent
+                if (
+                    not self.fallback
+                    or foreign.issuperset(refusal.nodes)
+                    or any(name in outputs for name in refusal.nodes for outputs in recurrent)
                 ):
                     raise
                 foreign.update(refusal.nodes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 
 from gateinfer.errors import GateInferError, UnsupportedOp
-from gateinfer.graph.ir import Graph, Node, Port, Shapes, subgraphs
+from gateinfer.graph.ir import Graph, Port, Shapes, all_nodes
 from gateinfer.graph.sequences import SEQUENCE_OPS
 
 EXTENTS = (16, 1, 3)
@@ -47,19 +47,12 @@ def refuse_hopeless(graph: Graph, suspects: Collection[str], specialize: Callabl
 def _list_nodes(graph: Graph) -> Iterator[str]:
     """Labels of sequence operators that folding left, and of what reads their results."""
     made: set[str] = set()
-    for node in _all(graph):
+    for node in all_nodes(graph):
         if node.op in SEQUENCE_OPS and not node.domain:
             made.update(node.outputs)
             yield node.label()
         elif not made.isdisjoint(node.inputs):
             yield node.label()
-
-
-def _all(graph: Graph) -> Iterator[Node]:
-    for node in graph.nodes:
-        for inner in subgraphs(node):
-            yield from _all(inner)
-        yield node
 
 
 def _filled(port: Port, extent: int) -> tuple[int, ...]:

@@ -229,3 +229,16 @@ def test_chunks_of_a_stream_go_on(kind):
         got = stream(**feeds)
         np.testing.assert_array_equal(got["stack0"], expected["stack0"])
         state = {i: expected[o] for i, o in states.items()}
+
+
+@pytest.mark.parametrize("island", [False, True])
+def test_a_summary_is_of_the_layer(island):
+    """What stands for the loop is what costs, in a program of its own as well."""
+    proto = plain("LSTM", 1)
+    if island:
+        proto.graph.node.append(node("Asinh", "stack0", "inverse"))
+        proto.graph.output.append(onnx.helper.make_tensor_value_info("inverse", onnx.TensorProto.FLOAT, None))
+    summary = gi.load(proto.SerializeToString()).summary()
+    assert len(summary.parts) == 1 + island
+    assert [(layer.op, layer.loop) for layer in summary.layers] == [("LSTM", "")]
+    assert sum(row.macs or 0 for row in summary.rows if row.op == "LSTM") == summary.macs > 0

@@ -340,7 +340,9 @@ def test_steps_behind_a_list_that_stays_are_no_sequence_to_stream():
 
 @pytest.mark.parametrize("name", UNTOLD)
 def test_a_summary_shows_the_island(name):
-    assert "onnxruntime[" in str(gi.load(untold(name, steps=3)).summary())
+    summary = gi.load(untold(name, steps=3)).summary()
+    assert "onnxruntime[" in str(summary)
+    assert "a list" in {row.shape for row in summary.rows if row.where == "onnxruntime"}
 
 
 @pytest.mark.parametrize("steps", [3, "T"])

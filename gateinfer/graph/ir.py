@@ -150,6 +150,11 @@ class Graph:
     """Why frames fed one by one cannot equal one long run, where whoever built the graph knows."""
 
 
+def first_output(node: Node) -> str:
+    """The first output that is there: what a node is known by inside of a graph."""
+    return next(name for name in node.outputs if name)
+
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -160,3 +165,11 @@ def subgraphs(node: Node) -> Iterator[Graph]:
             yield value
         elif isinstance(value, list):
             yield from (v for v in value if isinstance(v, Graph))
+
+
+def all_nodes(graph: Graph) -> Iterator[Node]:
+    """The nodes of `graph` in order, those in the sub-graphs of a node before it."""
+    for node in graph.nodes:
+        for inner in subgraphs(node):
+            yield from all_nodes(inner)
+        yield node

@@ -13,7 +13,7 @@ import numpy as np
 
 from gateinfer.errors import StateMismatch
 from gateinfer.graph.evaluate import can_evaluate, evaluate
-from gateinfer.graph.ir import Graph, Node, Port, TensorType, subgraphs
+from gateinfer.graph.ir import Graph, Node, Port, TensorType, all_nodes
 from gateinfer.graph.lift_loops import LoopEnd, open_loops
 from gateinfer.graph.states import C0, H0, RECURRENT, Y_C, Y_H, State
 from gateinfer.graph.time_axis import downstream, upstream
@@ -112,13 +112,6 @@ def stray_nodes(graph: Graph, held: Collection[str], carried: Collection[str]) -
     fed, kept = downstream(graph.nodes, held), upstream(graph.nodes, carried)
     wired = (node for node in recurrent_nodes(graph) if not any(free_slots(node, fed)))
     return {id(node) for node in wired if kept.isdisjoint(node.outputs)}
-
-
-def all_nodes(graph: Graph) -> Iterator[Node]:
-    for node in graph.nodes:
-        for inner in subgraphs(node):
-            yield from all_nodes(inner)
-        yield node
 
 
 def free_slots(node: Node, fed: set[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from gateinfer.graph.checks import makers, uses
-from gateinfer.graph.ir import SEQUENCE, Graph, Node, Port
+from gateinfer.graph.ir import SEQUENCE, Graph, Node, Port, first_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +34,12 @@ def partition(graph: Graph, foreign: Collection[str]) -> list[Stage]:
     lists = {name: node for node in graph.nodes for name in node.outputs if graph.types.get(name) == SEQUENCE}
     stages = []
     for level in range(max(levels.values(), default=0) + 1):
-        nodes = [node for node in graph.nodes if levels[_key(node)] == level and not lists.keys() >= _outputs(node)]
+        own = [node for node in graph.nodes if levels[first_output(node)] == level]
+        nodes = [node for node in own if not lists.keys() >= _outputs(node)]
         # What an output passes straight on from an input or a constant is the first native stage's business.
         if nodes or level == 0:
             stages.append(Stage(_stage_graph(graph, nodes, lists, passes_through=level == 0), foreign=level % 2 == 1))
     return stages
-
-
-def _key(node: Node) -> str:
-    return next(name for name in node.outputs if name)
 
 
 def _outputs(node: Node) -> set[str]:
@@ -54,9 +51,9 @@ def _levels(graph: Graph, foreign: Collection[str]) -> dict[str, int]:
     level_of_value: dict[str, int] = {}
     levels = {}
     for node in graph.nodes:
-        parity = int(node.outputs[0] in foreign or _key(node) in foreign)
+        parity = int(node.outputs[0] in foreign or first_output(node) in foreign)
         below = max((level_of_value.get(name, 0) for name in uses(node)), default=0)
-        levels[_key(node)] = level = below + (below % 2 != parity)
+        levels[first_output(node)] = level = below + (below % 2 != parity)
         level_of_value.update((name, level) for name in node.outputs if name)
     return levels
 

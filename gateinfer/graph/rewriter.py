@@ -263,9 +263,7 @@ class Rewriter:
             self.set_constant(self.define(scope, node.output(1)), np.full(types[1].extents, kept, types[1].dtype))
         return True
 
-    def _put_off(
-        self, node: Node, types: list[TensorType], known: Sequence[np.ndarray | None], scope: Scope
-    ) -> bool:
+    def _put_off(self, node: Node, types: list[TensorType], known: Sequence[np.ndarray | None], scope: Scope) -> bool:
         """Leaves a product that is worth folding until somebody asks for it: often only its shape is used."""
         if node.op not in PRODUCTS or steps(node, types, known) < MIN_PUT_OFF:
             return False

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from gateinfer.graph import time_rules  # noqa: F401  (registers the rules)
 from gateinfer.graph.checks import uses
-from gateinfer.graph.ir import SEQUENCE, Graph, Node
+from gateinfer.graph.ir import SEQUENCE, Graph, Node, first_output
 from gateinfer.graph.time_place import GONE, RULES, Place, Scan, Step
 
 
@@ -53,7 +53,7 @@ class Tracker:
 
     def _mixed(self, step: Step) -> Place:
         """At fault; the axis goes on if it seems to, so that the recurrent nodes behind it can be found."""
-        first = next(filter(None, step.node.outputs))
+        first = first_output(step.node)
         if self.graph.types[first] == SEQUENCE:
             return Place(GONE, self.steps, fault=step.blame())
         out = step.out_shape(step.node.outputs.index(first))

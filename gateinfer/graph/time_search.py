@@ -12,7 +12,7 @@ import numpy as np
 
 from gateinfer.errors import GateInferError, ShapeError, StateMismatch
 from gateinfer.graph.checks import definitions
-from gateinfer.graph.ir import Dim, Graph, Node, Shapes
+from gateinfer.graph.ir import Dim, Graph, Node, Shapes, all_nodes, first_output
 from gateinfer.graph.lift import (
     SLOTS,
     Axes,
@@ -20,7 +20,6 @@ from gateinfer.graph.lift import (
     Lift,
     R,
     X,
-    all_nodes,
     constant_value,
     free_slots,
     may_lift,
@@ -337,7 +336,7 @@ class _Search:
         ):
             rows = None
         shape = (rows, 1, hidden) if layout else (1, rows, hidden)
-        called = node.name or next(filter(None, node.outputs))
+        called = node.name or first_output(node)
         source = self._fresh(f"{called}.{kind}")
         output = self._fresh(f"{called}.{kind}n")
         return End(number, kind, State(source, source, output, shape, lifted=True), 1 - layout)

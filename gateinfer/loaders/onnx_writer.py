@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from gateinfer.graph.ir import UNKNOWN_DTYPE, Graph, Node, Port
+from gateinfer.graph.ir import UNKNOWN_DTYPE, Graph, Port, all_nodes
 from gateinfer.graph.loops import is_folded, plain
 from gateinfer.graph.node_proto import node_proto, tensor_proto
 
@@ -17,18 +16,10 @@ def to_onnx(graph: Graph) -> Any:
     """The graph as an onnx.ModelProto, with its constants as initializers and its types written out."""
     from onnx import helper
 
-    domains = {node.domain for node in _all_nodes(graph)} - {"", "ai.onnx"}
+    domains = {node.domain for node in all_nodes(graph)} - {"", "ai.onnx"}
     opsets = [helper.make_opsetid("", graph.opset)]
     opsets += [helper.make_opsetid(domain, graph.domains.get(domain, 1)) for domain in sorted(domains)]
     return helper.make_model(_graph_proto(graph), opset_imports=opsets, ir_version=IR_VERSION)
-
-
-def _all_nodes(graph: Graph) -> Iterable[Node]:
-    for node in graph.nodes:
-        yield node
-        for value in node.attrs.values():
-            if isinstance(value, Graph):
-                yield from _all_nodes(value)
 
 
 def _graph_proto(graph: Graph) -> Any:

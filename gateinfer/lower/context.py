@@ -34,6 +34,8 @@ class Lowering:
         Where a value must end up, for values that are part of an output or of a concatenation.
     done : set of str
         First outputs of nodes that an earlier node took over.
+    sources : list of str
+        Per op so far the first output of the node it is for, or "".
     """
 
     def __init__(self, graph: Graph, builder: Builder, cache: Cache) -> None:
@@ -41,6 +43,7 @@ class Lowering:
         self.builder = builder
         self.homes: dict[str, Tensor] = {}
         self.done: set[str] = set()
+        self.sources: list[str] = []
         self.nodes = live_nodes(graph)
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         self._users: dict[str, list[Node]] = {}
@@ -167,6 +170,10 @@ class Lowering:
             home = self.new(self.dtype(name), self.shape(name))
         self._values[name] = home
         return home
+
+    def credit(self, source: str) -> None:
+        """Says that all ops since the last credit are for the node with that first output."""
+        self.sources += [source] * (self.builder.op_count - len(self.sources))
 
     def define_missing(self, name: str) -> None:
         """Gives the output of a refused node some window, so that the nodes after it can still be looked at."""

@@ -35,7 +35,6 @@ def _softmax(ctx: Lowering, logarithm: bool, out: Tensor, x: Tensor) -> None:
     """Over the last axis; the others become as few as strides allow."""
     heads = collapse(*(t.window(t.shape[:-1], t.strides[:-1]) for t in (out, x)))
     target, source = (
-        t.window(h.shape + t.shape[-1:], h.strides + t.strides[-1:])
-        for h, t in zip(heads, (out, x), strict=True)
+        t.window(h.shape + t.shape[-1:], h.strides + t.strides[-1:]) for h, t in zip(heads, (out, x), strict=True)
     )
     ctx.builder.softmax(logarithm, target.view, source.view)

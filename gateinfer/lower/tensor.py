@@ -143,9 +143,7 @@ class Tensor:
     def unsqueeze(self, axis: int) -> Tensor:
         """Inserts an axis of extent 1 so that it becomes axis `axis` of the result."""
         axis %= self.rank + 1
-        return self.window(
-            (*self.shape[:axis], 1, *self.shape[axis:]), (*self.strides[:axis], 1, *self.strides[axis:])
-        )
+        return self.window((*self.shape[:axis], 1, *self.shape[axis:]), (*self.strides[:axis], 1, *self.strides[axis:]))
 
     def broadcast_to(self, shape: Sequence[int]) -> Tensor:
         """Stretches extents of 1, and adds leading axes, with stride 0."""

@@ -112,6 +112,8 @@ void *gi_builder_op(gi_builder *b, size_t size, gi_op_run *run, const char *name
     return op;
 }
 
+int gi_builder_op_count(const gi_builder *b) { return b->program ? b->program->n_ops : 0; }
+
 gi_operand gi_builder_use(gi_builder *b, const gi_view *v) {
     gi_program *p = b->program;
     if (!v || v->tensor < 0) return (gi_operand){.tensor = -1};
@@ -130,8 +132,12 @@ gi_operand gi_builder_scratch(gi_builder *b, int64_t elements, gi_error *err) {
 }
 
 void gi_builder_macs(gi_builder *b, int64_t macs) {
-    int64_t sum = gi_size_add(b->program->macs, macs);
-    b->program->macs = sum < 0 ? INT64_MAX / 4 : sum;
+    gi_program *p = b->program;
+    int64_t *counts[] = {&p->macs, &p->ops[p->n_ops - 1]->macs};
+    for (int i = 0; i < 2; i++) {
+        int64_t sum = gi_size_add(*counts[i], macs);
+        *counts[i] = sum < 0 ? INT64_MAX / 4 : sum;
+    }
 }
 
 /* Moves the growing arrays into the program's own arena, where they live as long as it. */
