@@ -315,6 +315,16 @@ def test_islands_of_other_floats(dtype):
     np.testing.assert_allclose(got, want, rtol=max(np.finfo(dtype).eps, 1e-6))
 
 
+@pytest.mark.parametrize("dtype", OTHERS)
+def test_islands_that_name_another_float(dtype):
+    """EyeLike has no native operator, and says itself which type it makes."""
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    nodes = [node("EyeLike", "x", "e", dtype=number), node("Add", "x e", "y")]
+    content = typed(nodes, {"x": (dtype, [2, 2])}, {"y": (dtype, [2, 2])})
+    x = np.array([[0.5, -1.0], [3.0, 0.25]], dtype)
+    np.testing.assert_array_equal(gi.load(content).run(None, {"x": x})[0], x + np.eye(2, dtype=dtype), strict=True)
+
+
 def test_validate_says_what_onnxruntime_cannot_run():
     """It has no LSTM of float64, which shows when the node runs."""
     loaded = gi.load(recurrent("float64"))

@@ -18,6 +18,8 @@ FLOAT: Final = np.dtype(np.float32)
 _OTHERS: Final = (np.dtype(np.float16), np.dtype(np.float64))
 _NUMBERS: Final = {np.dtype(np.float32): 1, np.dtype(np.float16): 10, np.dtype(np.float64): 11}
 """How ONNX attributes spell element types."""
+_TYPE_ATTRS: Final = ("dtype", "output_datatype")
+"""Attributes, other than that of casts, that say which element type a node makes."""
 
 
 def in_float32(graph: Graph) -> Graph:
@@ -86,7 +88,7 @@ class _Conversion:
             node,
             inputs=_renamed(node.inputs, self.names),
             outputs=_renamed(node.outputs, self.names),
-            attrs={key: self._converted_attr(value) for key, value in node.attrs.items()},
+            attrs={key: self._converted_attr(key, value) for key, value in node.attrs.items()},
         )
         wanted = self._before.get(node.outputs[0]) if node.op in ("Cast", "CastLike") else None
         if wanted is None or wanted.dtype not in _OTHERS:
@@ -97,11 +99,13 @@ class _Conversion:
         rounded = self._new(f"{target}~float16", wanted)
         return [replace(self._cast(new.inputs[0], rounded), name=node.name), self._cast(rounded, target)]
 
-    def _converted_attr(self, value: Any) -> Any:
+    def _converted_attr(self, key: str, value: Any) -> Any:
         if isinstance(value, Graph):
             return self._body(value)
         if isinstance(value, list):
-            return [self._converted_attr(item) for item in value]
+            return [self._converted_attr(key, item) for item in value]
+        if key in _TYPE_ATTRS and isinstance(value, int) and value in _NUMBERS.values():
+            return _NUMBERS[FLOAT]
         return value.astype(FLOAT) if isinstance(value, np.ndarray) and value.dtype in _OTHERS else value
 
     def _body(self, graph: Graph) -> Graph:
