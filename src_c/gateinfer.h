@@ -49,7 +49,10 @@ GI_API const char *gi_kernels_name(const gi_kernels *kernels);
 GI_API const char *gi_kernels_list(int index);
 
 /* ---- tensors and views -------------------------------------------------------------------------------------------- */
-typedef enum gi_dtype { GI_F32, GI_I64, GI_I32, GI_BOOL } gi_dtype;   /* GI_BOOL: one byte, 0 or 1 */
+/* GI_BOOL: one byte, 0 or 1. GI_F16 and GI_F64 are moved and cast, never computed with. */
+typedef enum gi_dtype {
+    GI_F32, GI_I64, GI_I32, GI_BOOL, GI_U8, GI_I8, GI_U16, GI_I16, GI_U32, GI_F16, GI_F64, GI_DTYPE_COUNT
+} gi_dtype;
 GI_API size_t gi_dtype_size(int dtype);                               /* 0 for an unknown dtype */
 
 enum { GI_MAX_RANK = 8 };
@@ -256,6 +259,8 @@ enum { GI_LOOP_LIMIT = 1 << 24 };
  */
 GI_API int gi_build_loop(gi_builder *b, const gi_program *body, const gi_loop *loop, gi_error *err);
 
+/* Ops added so far; 0 after gi_builder_finish. */
+GI_API int gi_builder_op_count(const gi_builder *b);
 /* Plans memory and closes the builder (which still must be freed). NULL on failure. */
 GI_API gi_program *gi_builder_finish(gi_builder *b, gi_error *err);
 
@@ -263,6 +268,7 @@ GI_API gi_program *gi_builder_finish(gi_builder *b, gi_error *err);
 GI_API void gi_program_free(gi_program *p);
 GI_API int gi_program_op_count(const gi_program *p);
 GI_API const char *gi_program_op_name(const gi_program *p, int index);   /* NULL past the end */
+GI_API int64_t gi_program_op_macs(const gi_program *p, int index);       /* multiply-adds of one step of one row */
 GI_API int64_t gi_program_work_bytes(const gi_program *p);               /* planned memory per row */
 GI_API int64_t gi_program_macs(const gi_program *p);                     /* multiply-adds of one step of one row */
 
@@ -289,8 +295,8 @@ GI_API int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err);
 /* One pass over the program. Allocates nothing, takes no lock. Denormals are flushed inside and the caller's floating-point
  * mode is restored. On a negative status no state was carried. */
 GI_API int gi_stream_step(gi_stream *s, gi_error *err);
-/* The same, and ns [gi_program_op_count] receives the nanoseconds of each op, the clock's own cost included. */
-GI_API int gi_stream_step_timed(gi_stream *s, int64_t *ns, gi_error *err);
+/* One pass that carries no state, with the nanoseconds every op took: ns [gi_program_op_count]. */
+GI_API int gi_stream_profile(gi_stream *s, int64_t *ns, gi_error *err);
 
 #ifdef __cplusplus
 }

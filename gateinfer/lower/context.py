@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from gateinfer._core import BINARY, DTYPES, REDUCTION, UNARY, Builder
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.checks import captures
-from gateinfer.graph.ir import Graph, Node, subgraphs
+from gateinfer.graph.ir import SEQUENCE, Graph, Node, subgraphs
 from gateinfer.lower.tensor import Shape, Tensor, collapse
 
 Cache = dict[Hashable, Any]
@@ -35,6 +36,8 @@ class Lowering:
         Tensors that are home to several values in turn, each made by a scatter over the one before.
     done : set of str
         First outputs of nodes that an earlier node took over.
+    sources : list of str
+        Per op so far the first output of the node it is for, or "".
     """
 
     def __init__(self, graph: Graph, builder: Builder, cache: Cache) -> None:
@@ -43,6 +46,7 @@ class Lowering:
         self.homes: dict[str, Tensor] = {}
         self.rewritten: set[int] = set()
         self.done: set[str] = set()
+        self.sources: list[str] = []
         self.nodes = live_nodes(graph)
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         self._users: dict[str, list[Node]] = {}
@@ -66,10 +70,10 @@ class Lowering:
 
     def shape(self, name: str) -> Shape:
         """Static shape of the value `name`."""
-        shape = self.graph.types[name].shape
-        if shape is None or not all(isinstance(extent, int) for extent in shape):
-            raise ShapeError(f"the shape of {name!r} is {shape}, not static; give the shapes of all inputs")
-        return tuple(int(extent) for extent in shape if extent is not None)
+        found = self.graph.types[name]
+        if not found.is_static:
+            raise ShapeError(f"the shape of {name!r} is {found.shape}, not static; give the shapes of all inputs")
+        return found.extents
 
     def dtype(self, name: str) -> np.dtype:
         """Element type of the value `name`."""
@@ -102,15 +106,13 @@ class Lowering:
 
     def new(self, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
         """A work tensor for an intermediate result."""
-        tensor = Tensor.dense(-1, np.dtype(dtype), shape)
-        tensor = replace(tensor, id=self.builder.work(code(tensor.dtype), tensor.size))
+        tensor = Tensor.dense(self.builder.work(code(dtype), prod(shape)), np.dtype(dtype), shape)
         self._made.add(tensor.id)
         return tensor
 
     def external(self, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
         """A tensor whose memory the stream binds."""
-        tensor = Tensor.dense(-1, np.dtype(dtype), shape)
-        return replace(tensor, id=self.builder.external(code(tensor.dtype), tensor.size))
+        return Tensor.dense(self.builder.external(code(dtype), prod(shape)), np.dtype(dtype), shape)
 
     def value(self, name: str) -> Tensor:
         """The window that holds `name`; uploads constants on first use."""
@@ -224,8 +226,14 @@ class Lowering:
         readers = (user for name in names for user in self._users.get(name, ()))
         return any(self._place[id(user)] > self._place[id(node)] for user in readers)
 
+    def credit(self, source: str) -> None:
+        """Says that all ops since the last credit are for the node with that first output."""
+        self.sources += [source] * (self.builder.op_count - len(self.sources))
+
     def define_missing(self, name: str) -> None:
         """Gives the output of a refused node some window, so that the nodes after it can still be looked at."""
+        if self.graph.types[name] == SEQUENCE:
+            return  # whoever reads a list is refused as well
         dtype = self.dtype(name) if self.dtype(name) in DTYPES else np.dtype(np.float32)
         self._values[name] = self.new(dtype, self.shape(name))
 
@@ -293,7 +301,7 @@ class Lowering:
             kept, dropped = _outer_inner(src, out.rank)
             target, outer = collapse(out, kept)
             inner = collapse(dropped)[0]
-            source = replace(src, shape=outer.shape + inner.shape, strides=outer.strides + inner.strides)
+            source = src.window(outer.shape + inner.shape, outer.strides + inner.strides)
             if not inner.shape:
                 source = source.unsqueeze(source.rank)
             self.builder.reduce(REDUCTION[fn], target.view, source.view)
@@ -345,8 +353,8 @@ def _reads(node: Node) -> list[str]:
 def _outer_inner(tensor: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The first `rank` axes of `tensor`, and the others, as windows of their own."""
     return (
-        replace(tensor, shape=tensor.shape[:rank], strides=tensor.strides[:rank]),
-        replace(tensor, shape=tensor.shape[rank:], strides=tensor.strides[rank:]),
+        tensor.window(tensor.shape[:rank], tensor.strides[:rank]),
+        tensor.window(tensor.shape[rank:], tensor.strides[rank:]),
     )
 
 

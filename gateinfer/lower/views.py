@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 from math import prod
 
@@ -289,11 +288,10 @@ def _grid_steps(index: np.ndarray) -> tuple[int, ...] | None:
 def _spread_axis(x: Tensor, axis: int, start: int, shape: Sequence[int], steps: Sequence[int]) -> Tensor:
     """Axis `axis` as axes of `shape`, from position `start` on; their windows on it may overlap, as unfolding does."""
     stride = x.strides[axis]
-    return replace(
-        x,
-        offset=x.offset + start * stride,
-        shape=(*x.shape[:axis], *shape, *x.shape[axis + 1 :]),
-        strides=(*x.strides[:axis], *(step * stride for step in steps), *x.strides[axis + 1 :]),
+    return x.window(
+        (*x.shape[:axis], *shape, *x.shape[axis + 1 :]),
+        (*x.strides[:axis], *(step * stride for step in steps), *x.strides[axis + 1 :]),
+        x.offset + start * stride,
     )
 
 

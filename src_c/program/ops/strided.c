@@ -182,6 +182,10 @@ static void move_1(char *dst, int64_t dst_step, const char *src, int64_t src_ste
     for (int64_t i = 0; i < n; i++) dst[i * dst_step] = src[i * src_step];
 }
 
+static void move_2(char *dst, int64_t dst_step, const char *src, int64_t src_step, int64_t n) {
+    for (int64_t i = 0; i < n; i++) memcpy(dst + i * dst_step, src + i * src_step, 2);
+}
+
 /* With literal steps, at the calls below, the compiler makes vector loads and shuffles of it. */
 static inline __attribute__((always_inline)) void move_4(char *dst, int64_t dst_step, const char *src, int64_t src_step,
                                                          int64_t n) {
@@ -203,6 +207,7 @@ void gi_move(char *dst, int64_t dst_step, const char *src, int64_t src_step, int
     if (dst_step == size && src_step == size) memmove(dst, src, (size_t)(n * size));
     else if (size == 4) move_words(dst, dst_step, src, src_step, n);
     else if (size == 1) move_1(dst, dst_step, src, src_step, n);
+    else if (size == 2) move_2(dst, dst_step, src, src_step, n);
     else move_8(dst, dst_step, src, src_step, n);
 }
 
