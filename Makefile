@@ -61,7 +61,7 @@ isa-scalar isa-avx2: isa-%: $(BUILT)
 	GATEINFER_ISA=$* $(BIN)/pytest -m "not slow" -p no:cacheprovider $(ENGINE_TESTS)
 
 # ---- the C core on its own ----
-C_FLAGS := -std=gnu11 -O2 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Isrc_c -Itests/c
+C_FLAGS := -std=gnu11 -O2 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -pthread -Isrc_c -Itests/c
 C_SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 C_CORE := $(shell find src_c -name '*.c')
 C_HEADERS := $(shell find src_c tests/c -name '*.h')

@@ -153,6 +153,13 @@ cdef extern from "gateinfer.h" nogil:
     int64_t gi_program_work_bytes(const gi_program *p)
     int64_t gi_program_macs(const gi_program *p)
 
+    enum:
+        GI_TEAM_MAX
+    ctypedef struct gi_team
+    gi_team *gi_team_create(int members, int64_t keep_hot_ns, gi_error *err)
+    void gi_team_free(gi_team *team)
+    void gi_stream_use_team(gi_stream *s, gi_team *team)
+
     gi_stream *gi_stream_create(const gi_program *p, int64_t rows, gi_error *err)
     void gi_stream_free(gi_stream *s)
     int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err)

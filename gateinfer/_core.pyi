@@ -20,6 +20,7 @@ Link = tuple[View, int]
 Carry = tuple[View, int, int, View | None]
 """(initial state, tensor of the body it enters, tensor it comes out of, where the last state goes)."""
 
+MAX_THREADS: Final[int]
 WEIGHTS: Final[dict[str, int]]
 DTYPES: Final[dict[np.dtype, int]]
 UNARY: Final[dict[str, int]]
@@ -116,10 +117,21 @@ class Program:
     constant_bytes: dict[int, int]
     """Bytes of weights and other constants by address, those of loop bodies included."""
 
+class Team:
+    """Threads, the caller of a step included, that share large layers; they start with the first one that needs them.
+
+    keep_hot: seconds that they spin for more work before they sleep.
+    """
+
+    threads: int
+    keep_hot: float
+
+    def __init__(self, threads: int, keep_hot: float = 0.0) -> None: ...
+
 class Runner:
     """The mutable half: memory for `rows` rows of one program."""
 
-    def __init__(self, program: Program, rows: int = 1) -> None: ...
+    def __init__(self, program: Program, rows: int = 1, team: Team | None = None) -> None: ...
     def bind(self, tensor: int, array: np.ndarray) -> None:
         """Binds a C-contiguous array to an external tensor and keeps a reference to it."""
     def run(self, tensors: Iterable[int], arrays: Iterable[np.ndarray]) -> None:

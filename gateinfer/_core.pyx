@@ -31,6 +31,7 @@ cdef int64_t MACS_WORTH_A_GIL_RELEASE = 60000
 Cell = namedtuple("Cell", "kind input_size hidden_size activations clip linear_before_reset input_forget weights",
                   defaults=("f32",))
 WEIGHTS = {"f32": 0, "bf16": 1, "f16": 2}
+MAX_THREADS = GI_TEAM_MAX
 
 
 cdef int fail(gi_error *err) except -1:
@@ -425,19 +426,26 @@ cdef class Builder:
         return p
 
 
+include "_team.pxi"
+
+
 cdef class Runner:
     cdef gi_stream *stream
+    cdef Team team
     cdef readonly Program program
     cdef readonly int64_t rows
     cdef dict bound
     cdef bint heavy, busy
 
-    def __cinit__(self, Program program not None, int64_t rows=1):
+    def __cinit__(self, Program program not None, int64_t rows=1, Team team=None):
         cdef gi_error err
         self.stream = gi_stream_create(program.program, rows, &err)
         if self.stream is NULL:
             fail(&err)
+        if team is not None:
+            gi_stream_use_team(self.stream, team.team)
         self.program = program
+        self.team = team
         self.rows = rows
         self.bound = {}
         self.heavy = program.macs >= MACS_WORTH_A_GIL_RELEASE // rows

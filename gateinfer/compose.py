@@ -10,6 +10,7 @@ import numpy as np
 from gateinfer.layers.graphs import Layer, sequential_graph, weights_graph
 from gateinfer.loaders import load_arrays as _load_arrays
 from gateinfer.loaders.files import Source
+from gateinfer.lower.target import make_target
 from gateinfer.model import Model
 from gateinfer.weights.stack import Arrays
 
@@ -22,6 +23,9 @@ def from_weights(
     prefix: str | None = None,
     batch_first: bool | None = None,
     isa: str = "auto",
+    precision: str = "f32",
+    threads: int = 1,
+    keep_hot: float = 0.0,
     allow_nonfinite: bool = False,
     **options: Any,
 ) -> Model:
@@ -53,7 +57,7 @@ def from_weights(
         every array has to belong to the module.
     batch_first : bool, optional
         False by default for torch and onnx, True for keras and tf.
-    isa, allow_nonfinite
+    isa, precision, threads, keep_hot, allow_nonfinite
         As in `load`.
     **options
         activation ("tanh"; PyTorch's nonlinearity is the same), recurrent_activation ("sigmoid"), return_sequences
@@ -81,11 +85,18 @@ def from_weights(
     graph = weights_graph(
         arrays, kind, layout, prefix=prefix, batch_first=batch_first, allow_nonfinite=allow_nonfinite, **options
     )
-    return Model(graph, isa=isa, allow_nonfinite=allow_nonfinite)
+    return Model(graph, make_target(isa, precision, threads, keep_hot), allow_nonfinite=allow_nonfinite)
 
 
 def Sequential(
-    layers: Sequence[Layer], *, per_frame: bool = False, isa: str = "auto", allow_nonfinite: bool = False
+    layers: Sequence[Layer],
+    *,
+    per_frame: bool = False,
+    isa: str = "auto",
+    precision: str = "f32",
+    threads: int = 1,
+    keep_hot: float = 0.0,
+    allow_nonfinite: bool = False,
 ) -> Model:
     """A model of layers one after another, from `gateinfer.layers`.
 
@@ -99,7 +110,7 @@ def Sequential(
     per_frame : bool
         Every call of the stream is one frame, and T inside it is not the time of the stream: convolutions within the
         frame keep nothing, recurrent layers carry their state from frame to frame.
-    isa, allow_nonfinite
+    isa, precision, threads, keep_hot, allow_nonfinite
         As in `load`.
 
     Raises
@@ -114,7 +125,7 @@ def Sequential(
     >>> p = stream([[7]])
     """
     graph = sequential_graph(layers, per_frame=per_frame, allow_nonfinite=allow_nonfinite)
-    return Model(graph, isa=isa, allow_nonfinite=allow_nonfinite)
+    return Model(graph, make_target(isa, precision, threads, keep_hot), allow_nonfinite=allow_nonfinite)
 
 
 def load_arrays(source: Source) -> dict[str, np.ndarray]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gateinfer import _core, islands
+from gateinfer import islands
 from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, UnsupportedOp, shown
 from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer
 from gateinfer.graph.bind import bind_shapes, resolve
@@ -25,6 +25,7 @@ from gateinfer.lifts import Lifts
 from gateinfer.loaders import load_graph
 from gateinfer.loaders.saved import dump_graph
 from gateinfer.lower import NATIVE_OPS
+from gateinfer.lower.target import Target, make_target
 from gateinfer.node_arg import NodeArg, node_arg
 from gateinfer.plan import Plan, PlanCache
 from gateinfer.trial import refuse_hopeless
@@ -40,7 +41,9 @@ def load(
     source: Source,
     *,
     isa: str = "auto",
+    precision: str = "f32",
     threads: int = 1,
+    keep_hot: float = 0.0,
     fallback: str | None = "onnxruntime",
     allow_nonfinite: bool = False,
     **weights: Any,
@@ -54,8 +57,16 @@ def load(
         .safetensors or .pt.
     isa : str
         Kernel table: "auto", "scalar", "avx2" or "avx512". The environment variable GATEINFER_ISA lowers "auto".
+    precision : "f32", "bf16" or "f16"
+        How weights of recurrent layers and matrix products are stored; sums are float32 always. 16 bits halve what a
+        step reads, which pays where weights do not fit in the nearest caches, and round every weight to 8 (bf16) or 11
+        (f16) bits: `validate` says what that does to a model. Convolutions keep float32.
     threads : int
-        Threads per step. This version runs on one.
+        Threads that share large layers within one step: units of a step, or rows of a batch. Results do not depend on
+        it. The others start with the first such layer; while they work for one stream, others run on their caller.
+    keep_hot : float
+        Seconds that the other threads wait awake after a step before they sleep; waking takes some 10 microseconds.
+        They occupy their cores for that time.
     fallback : "onnxruntime" or None
         Who runs nodes without a native op, if it is installed: each gap between native nodes goes there as one maximal
         sub-graph. Recurrent nodes never do. None: such nodes are refused.
@@ -71,19 +82,16 @@ def load(
     UnsupportedOp
         Nodes or attributes have no implementation; the text lists every one.
     """
-    if type(threads) is not int or threads != 1:
-        raise GateInferError(f"threads={shown(threads)}: this version runs a step on one thread; pass threads=1")
     if fallback is not None and (not isinstance(fallback, str) or fallback != "onnxruntime"):
         raise GateInferError(f"fallback={shown(fallback)}: expected 'onnxruntime' or None")
-    if not isinstance(isa, str) or (isa != "auto" and isa not in _core.isa_names()):
-        raise GateInferError(f"isa={shown(isa)}: this build has auto, {', '.join(_core.isa_names())}")
     if not isinstance(allow_nonfinite, (bool, np.bool_)):
         raise GateInferError(f"allow_nonfinite: expected True or False, got {type(allow_nonfinite).__name__}")
     if isinstance(source, (bytearray, memoryview)):
         source = bytes(source)
     allow = bool(allow_nonfinite)
+    target = make_target(isa, precision, threads, keep_hot)
     graph = load_graph(source, allow_nonfinite=allow, **weights)
-    return Model(graph, isa=isa, source=None if weights else source, fallback=fallback, allow_nonfinite=allow)
+    return Model(graph, target, source=None if weights else source, fallback=fallback, allow_nonfinite=allow)
 
 
 class Model:
@@ -95,20 +103,21 @@ class Model:
         Ports with name, shape (int, symbol or None per axis) and dtype. State ports are among them.
     states : tuple of State
         Inputs that `stream` keeps, each with the output that replaces it. A whole-sequence model has lifted ones.
-    isa : str
-        Kernel table in use.
+    isa, precision, threads
+        Kernel table, format of weights and threads in use.
     """
 
     def __init__(
         self,
         graph: Graph,
+        target: Target,
         *,
-        isa: str = "auto",
         source: Source | None = None,
         fallback: str | None = None,
         allow_nonfinite: bool = False,
     ) -> None:
-        self.isa = _core.best_isa() if isa == "auto" else isa
+        self.isa, self.precision = target.isa, target.precision
+        self.threads = target.team.threads if target.team else 1
         self.source = source
         self._allow_nonfinite = allow_nonfinite
         self.graph = fold_constants(graph)
@@ -120,7 +129,7 @@ class Model:
         self.inputs: tuple[Port, ...] = tuple(self.graph.inputs)
         self.outputs: tuple[Port, ...] = tuple(self.graph.outputs)
         native_only = not (fallback and islands.available())
-        self.plans = PlanCache(self.graph, self.isa, constant_elements(graph), fallback=not native_only)
+        self.plans = PlanCache(self.graph, target, constant_elements(graph), fallback=not native_only)
         self._ports = {port.name: port for port in self.inputs}
         self._deciding = deciding_inputs(self.graph)
         self.lifts = Lifts(self.graph, self.is_deciding, self.plans.specialize)
@@ -341,7 +350,9 @@ class Model:
         """Pickles as the file it came from: by path, or by content when it came as bytes or from arrays."""
         source = dump_graph(self.graph) if self.source is None else self.source
         source = source if isinstance(source, bytes) else os.path.abspath(source)
-        return _reloaded, (source, self.isa, self.fallback, self._allow_nonfinite)
+        target = self.plans.target
+        asked = self.isa, self.precision, self.threads, target.team.keep_hot if target.team else 0.0
+        return _reloaded, (source, *asked, self.fallback, self._allow_nonfinite)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to an .npz file that `load` reads back to bit-equal results.
@@ -387,14 +398,31 @@ class Model:
         return f"<gateinfer.Model ({ins}) -> ({outs}), {len(self.graph.nodes)} nodes, {self.isa}>"
 
 
-def _reloaded(source: Source, isa: str, fallback: str | None, allow_nonfinite: bool) -> Model:
+def _reloaded(
+    source: Source,
+    isa: str,
+    precision: str,
+    threads: int,
+    keep_hot: float,
+    fallback: str | None,
+    allow_nonfinite: bool,
+) -> Model:
     """The pickled model on this machine: its own instruction set if it runs here, else the best one that does."""
+    again = partial(
+        load,
+        source,
+        precision=precision,
+        threads=threads,
+        keep_hot=keep_hot,
+        fallback=fallback,
+        allow_nonfinite=allow_nonfinite,
+    )
     try:
-        return load(source, isa=isa, fallback=fallback, allow_nonfinite=allow_nonfinite)
+        return again(isa=isa)
     except ModelError:
         raise
     except GateInferError:
-        return load(source, fallback=fallback, allow_nonfinite=allow_nonfinite)
+        return again()
 
 
 def _refusal(refused: Sequence[str]) -> str:

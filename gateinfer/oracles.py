@@ -15,6 +15,7 @@ from gateinfer.graph.fold import specialize
 from gateinfer.graph.ir import Graph, Port
 from gateinfer.loaders import is_onnx
 from gateinfer.loaders.onnx_writer import to_onnx
+from gateinfer.lower.target import Target
 
 if TYPE_CHECKING:
     from gateinfer.model import Model
@@ -107,9 +108,19 @@ def reference_oracle(model: Model, graph: Graph | None = None) -> Oracle:
     return run
 
 
+def f32_oracle(model: Model, graph: Graph | None = None) -> Oracle:
+    """The engine itself with float32 weights: what storing them in 16 bits changes."""
+    from gateinfer.model import Model
+
+    same = Model(graph or model.graph, Target(model.isa), fallback=model.fallback, allow_nonfinite=True)
+    names = [port.name for port in same.outputs]
+    return lambda feeds: dict(zip(names, same.run(names, dict(feeds)), strict=True))
+
+
 ORACLES: dict[str, Callable[[Model, Graph | None], Oracle]] = {
     "onnxruntime": onnxruntime_oracle,
     "reference": reference_oracle,
+    "f32": f32_oracle,
 }
 
 

@@ -19,6 +19,7 @@ from gateinfer.graph.ir import RECURRENT, Graph, Node, TensorType
 from gateinfer.graph.lift import Lift, lift_states
 from gateinfer.graph.recognise import WeightStore, compacted, recognise
 from gateinfer.lower import Lowered, lower
+from gateinfer.lower.target import Target
 from gateinfer.stages import Staged, StagedRunner, lower_in_stages
 
 _Key = tuple[Hashable, Hashable, Hashable]
@@ -55,14 +56,14 @@ class Plan:
 
 
 class PlanCache:
-    """Plans of one graph on one instruction set. Safe to use from several threads.
+    """Plans of one graph for one target. Safe to use from several threads.
 
     `file_elements`: of the weights before folding, a bound of what plans may need. `fallback`: islands may be used.
     """
 
-    def __init__(self, graph: Graph, isa: str, file_elements: int, *, fallback: bool = False) -> None:
+    def __init__(self, graph: Graph, target: Target, file_elements: int, *, fallback: bool = False) -> None:
         self.graph = graph
-        self.isa = isa
+        self.target = target
         self.fallback = fallback
         self.weights: dict[Hashable, object] = {}
         self.cells = WeightStore()
@@ -146,8 +147,8 @@ class PlanCache:
         while True:
             try:
                 if foreign:
-                    return lower_in_stages(graph, foreign, self.isa, self.weights, states)
-                return lower(graph, self.isa, self.weights, states)
+                    return lower_in_stages(graph, foreign, self.target, self.weights, states)
+                return lower(graph, self.target, self.weights, states)
             except UnsupportedOp as refusal:
                 recurrent = {n.outputs for n in graph.nodes if n.op in RECURRENT}
                 if (

@@ -14,6 +14,7 @@ from gateinfer.graph.ir import Graph, Port
 from gateinfer.graph.partition import partition
 from gateinfer.islands import Island
 from gateinfer.lower import Lowered, lower
+from gateinfer.lower.target import Target
 
 Slot = tuple[int, np.dtype, tuple[int, ...]]
 
@@ -60,11 +61,15 @@ class Staged:
 
 
 def lower_in_stages(
-    graph: Graph, foreign: Iterable[str], isa: str, cache: dict[Hashable, object], states: Sequence[tuple[str, str]]
+    graph: Graph,
+    foreign: Iterable[str],
+    target: Target,
+    cache: dict[Hashable, object],
+    states: Sequence[tuple[str, str]],
 ) -> Staged:
     """Lowers the native stages of `graph` and makes an island of each gap; `foreign` names nodes by first output."""
     cut = partition(graph, set(foreign))
-    stages = [Island(stage.graph) if stage.foreign else lower(stage.graph, isa, cache) for stage in cut]
+    stages = [Island(stage.graph) if stage.foreign else lower(stage.graph, target, cache) for stage in cut]
     ends = {port.name for port in (*graph.inputs, *graph.outputs)}
     between = {port.name: port for stage in cut for port in stage.graph.outputs if port.name not in ends}
     count = len(graph.inputs)
@@ -94,7 +99,7 @@ class StagedRunner:
         self._staged = staged
         self._names = {slot[0]: name for name, slot in {**staged.inputs, **staged.outputs}.items()}
         self._arrays = {name: np.zeros(shape, dtype) for name, (_, dtype, shape) in staged.passed.items()}
-        self.runners = [Runner(s.program) if isinstance(s, Lowered) else None for s in staged.stages]
+        self.runners = [s.new_runner() if isinstance(s, Lowered) else None for s in staged.stages]
         """One per stage; None for islands."""
         self.calls = [self._call(*pair) for pair in zip(staged.stages, self.runners, strict=True)]
         """What runs each stage once."""

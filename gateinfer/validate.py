@@ -140,7 +140,7 @@ def validate(
     model: Model,
     frames: Any,
     *,
-    oracles: Sequence[str] = tuple(ORACLES),
+    oracles: Sequence[str] | None = None,
     atol: float = ATOL,
     rtol: float = RTOL,
     constants: Mapping[str, Any] | None = None,
@@ -160,8 +160,9 @@ def validate(
     model : Model
     frames : sequence
         Arrays (models with one frame input) or dicts of input name to array.
-    oracles : sequence of str
-        Of "onnxruntime" (needs the package and the model's ONNX source) and "reference".
+    oracles : sequence of str, optional
+        Of "onnxruntime" (needs the package and the model's ONNX source), "reference" (float64) and "f32" (the engine
+        with float32 weights). Without it the first two, and the third for a model with 16-bit weights.
     atol, rtol : float
         What the report calls beyond: |got - oracle| > atol + rtol |oracle|.
     constants : mapping, optional
@@ -180,6 +181,8 @@ def validate(
     lifted = find_lifted_run(model, steps, fixed) if lift else None
     engine = lifted or EngineRun(model, fixed)
     report.how = engine.how
+    if oracles is None:
+        oracles = ("onnxruntime", "reference", *(("f32",) if model.precision != "f32" else ()))
     asked = _ask(model, oracles, report, engine.graph)
     if lifted and lifted.whole:
         _compare_long_run(lifted, asked, steps, fixed, report, progress)

@@ -16,6 +16,7 @@ from gateinfer.graph.float32 import in_float32
 from gateinfer.graph.fold import specialize
 from gateinfer.loaders.onnx import load_onnx
 from gateinfer.lower import Lowered, lower
+from gateinfer.lower.target import Target
 
 Arrays = dict[str, np.ndarray]
 
@@ -58,7 +59,7 @@ def compile_model(
     values = dict(values or {})
     shapes = {name: array.shape for name, array in feeds.items() if name not in values}
     graph = in_float32(specialize(load_onnx(model.SerializeToString()), shapes, values))
-    return lower(graph, isa, {} if cache is None else cache, [])
+    return lower(graph, Target(isa), {} if cache is None else cache, [])
 
 
 def run_lowered(lowered: Lowered, feeds: Mapping[str, np.ndarray]) -> Arrays:

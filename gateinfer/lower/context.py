@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from gateinfer._core import BINARY, DTYPES, REDUCTION, UNARY, Builder
+from gateinfer._core import BINARY, DTYPES, REDUCTION, UNARY, Builder, pack_dense
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.checks import captures
 from gateinfer.graph.ir import SEQUENCE, Graph, Node, subgraphs
+from gateinfer.lower.target import Target
 from gateinfer.lower.tensor import Shape, Tensor, collapse
 
 Cache = dict[Hashable, Any]
@@ -40,9 +41,10 @@ class Lowering:
         Per op so far the first output of the node it is for, or "".
     """
 
-    def __init__(self, graph: Graph, builder: Builder, cache: Cache) -> None:
+    def __init__(self, graph: Graph, target: Target, cache: Cache) -> None:
         self.graph = graph
-        self.builder = builder
+        self.target = target
+        self.builder = Builder(target.isa)
         self.homes: dict[str, Tensor] = {}
         self.rewritten: set[int] = set()
         self.done: set[str] = set()
@@ -64,7 +66,7 @@ class Lowering:
     def inner(self, graph: Graph) -> Lowering:
         """The lowering of a graph inside this one to a program of its own; it sees the constants and types here."""
         seen = replace(graph, constants=self.graph.constants, types=self.graph.types)
-        return Lowering(seen, Builder(self.builder.isa), self._cache)
+        return Lowering(seen, self.target, self._cache)
 
     # ---- the graph -------------------------------------------------------------------------------------------------
 
@@ -156,6 +158,14 @@ class Lowering:
             array = make()
             self._cache[key] = (tuple(sources), array)
         return self.builder.constant(array)
+
+    def pack_dense(self, weights: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        """Packed weights [K, N] and bias [N] of `dense`, in the target's precision."""
+        return pack_dense(self.target.rounded(weights), bias, self.target.format(weights.size))
+
+    def dense(self, out: Tensor, x: Tensor, packed: int) -> None:
+        """Out [.., N] = x [.., K] W + bias, with what `pack_dense` made."""
+        self.builder.dense(out.view, x.view, packed, self.target.format(x.shape[-1] * out.shape[-1]))
 
     def define(self, name: str, tensor: Tensor) -> None:
         """Says that `tensor` holds `name`; copies it to where the value must end up."""

@@ -7,7 +7,6 @@ from math import prod
 
 import numpy as np
 
-from gateinfer._core import pack_dense
 from gateinfer.errors import UnsupportedOp
 from gateinfer.graph.infer.products import einsum_letters
 from gateinfer.graph.ir import Node
@@ -116,8 +115,8 @@ def _multiply_packed(ctx: Lowering, out: Tensor, lhs: Tensor, rhs: Term, inner: 
 
     def make() -> np.ndarray:
         weights = known.transpose(order).reshape(lhs.shape[-1], -1)
-        return pack_dense(np.ascontiguousarray(weights), None)
+        return ctx.pack_dense(np.ascontiguousarray(weights), None)
 
     packed = ctx.packed("einsum", (rhs.name,), (known,), (*order, len(inner)), make)
     flat = ctx.reshaped(out, (lhs.shape[0], out.size // lhs.shape[0]))
-    ctx.builder.dense(flat.view, ctx.unit_stride(lhs).view, packed)
+    ctx.dense(flat, ctx.unit_stride(lhs), packed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from gateinfer._core import pack_dense
 from gateinfer.errors import UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering
@@ -25,7 +24,7 @@ def lower_matmul(ctx: Lowering, node: Node) -> None:
     scales = following(ctx, node, -1, (rhs,)) if rhs.ndim == 2 else Scales(node)
     out = ctx.out(scales.last, reads=node.inputs)
     names, sources = (node.input(1), *scales.names), (rhs, *scales.sources)
-    packed = ctx.packed("dense", names, sources, None, lambda: pack_dense(*scales.into(weights, None, 1)))
+    packed = ctx.packed("dense", names, sources, None, lambda: ctx.pack_dense(*scales.into(weights, None, 1)))
     out_2d = out.unsqueeze(out.rank) if rhs.ndim == 1 else out
     _dense(ctx, out_2d, lhs, packed)
 
@@ -71,7 +70,7 @@ def _packed_gemm(
     def make() -> np.ndarray:
         w = weights.T if transposed else weights
         bias = _row(row, w.shape[1])
-        return pack_dense(*scales.into(_times(w, alpha), None if bias is None else _times(bias, beta), 1))
+        return ctx.pack_dense(*scales.into(_times(w, alpha), None if bias is None else _times(bias, beta), 1))
 
     names = (node.input(1), node.input(2) if row is not None else "", *scales.names)
     return ctx.packed("gemm", names, (weights, row, *scales.sources), (transposed, alpha, beta), make)
@@ -105,7 +104,7 @@ def _dense(ctx: Lowering, out: Tensor, lhs: Tensor, packed: int) -> None:
     flat_out, flat_lhs = out.reshape((rows, out.shape[-1])), lhs.reshape((rows, lhs.shape[-1]))
     if flat_out is not None and flat_lhs is not None:
         out, lhs = flat_out, flat_lhs
-    ctx.builder.dense(out.view, ctx.unit_stride(lhs).view, packed)
+    ctx.dense(out, ctx.unit_stride(lhs), packed)
 
 
 def _is_row(addend: np.ndarray) -> bool:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateinfer._core import Builder, Program, Runner
+from gateinfer._core import Program, Runner, Team
 from gateinfer.errors import GateInferError, UnsupportedOp
 from gateinfer.graph.infer import has_rule, infer
 from gateinfer.graph.ir import Graph, Node, Port, first_output
 from gateinfer.lower.context import Cache, Lowering
 from gateinfer.lower.placement import place
 from gateinfer.lower.registry import check_attrs, rule_for
+from gateinfer.lower.target import Target
 from gateinfer.lower.tensor import Shape, Tensor
 
 Slot = tuple[int, np.dtype, Shape]
@@ -32,20 +33,20 @@ class Lowered:
     inputs: dict[str, Slot]
     outputs: dict[str, Slot]
     sources: tuple[str, ...]
+    team: Team | None = None
 
     def new_runner(self) -> Runner:
-        return Runner(self.program)
+        return Runner(self.program, 1, self.team)
 
 
-def lower(graph: Graph, isa: str, cache: Cache, states: Sequence[tuple[str, str]] = ()) -> Lowered:
+def lower(graph: Graph, target: Target, cache: Cache, states: Sequence[tuple[str, str]] = ()) -> Lowered:
     """Lowers a specialised graph.
 
     Parameters
     ----------
     graph : Graph
         All shapes static, constants folded.
-    isa : str
-        Kernel table name, or "auto".
+    target : Target
     cache : dict
         Packed weights that the programs of one model share; filled here.
     states : sequence of (input name, output name)
@@ -58,13 +59,13 @@ def lower(graph: Graph, isa: str, cache: Cache, states: Sequence[tuple[str, str]
     ShapeError
         Shapes of the graph contradict each other.
     """
-    ctx = Lowering(graph, Builder(isa), cache)
+    ctx = Lowering(graph, target, cache)
     inputs = {port.name: _input(ctx, port) for port in graph.inputs}
     outputs = {port.name: _output(ctx, port) for port in graph.outputs}
     emit(ctx)
-    for source, target in states:
-        ctx.builder.carry(outputs[target][0], inputs[source][0])
-    return Lowered(graph, ctx.builder.finish(), inputs, outputs, tuple(ctx.sources))
+    for source, result in states:
+        ctx.builder.carry(outputs[result][0], inputs[source][0])
+    return Lowered(graph, ctx.builder.finish(), inputs, outputs, tuple(ctx.sources), target.team)
 
 
 def emit(ctx: Lowering) -> None:

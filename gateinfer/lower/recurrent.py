@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -95,7 +95,7 @@ def _writable(ctx: Lowering, out: Tensor | None) -> Tensor | None:
 
 
 def _cell(ctx: Lowering, node: Node, spec: Recurrent, direction: int, input_size: int) -> Cell:
-    hidden = ctx.shape(node.input(R))[2]
+    hidden, known = ctx.shape(node.input(R))[2], _known_weights(ctx, node, spec)
     return Cell(
         spec.kind,
         input_size,
@@ -104,20 +104,28 @@ def _cell(ctx: Lowering, node: Node, spec: Recurrent, direction: int, input_size
         spec.clip,
         spec.linear_before_reset,
         spec.input_forget,
+        ctx.target.format(known[0][direction].size + known[1][direction].size) if known else "f32",
     )
+
+
+def _known_weights(ctx: Lowering, node: Node, spec: Recurrent) -> list[Any] | None:
+    """W, R and what else the cell has (None where absent), or None when some of it comes at run time."""
+    names = [node.input(i) for i in WEIGHTS[spec.kind]]
+    arrays = [ctx.const(name) if name else None for name in names]
+    return None if any(name and a is None for name, a in zip(names, arrays, strict=True)) else arrays
 
 
 def _packed(ctx: Lowering, node: Node, spec: Recurrent, direction: int, cell: Cell) -> int:
     """Tensor with the packed weights: a constant of the model, or filled by an op when the weights come at run time."""
     names = [node.input(i) for i in WEIGHTS[spec.kind]]
-    arrays = [ctx.const(name) if name else None for name in names]
-    if any(name and array is None for name, array in zip(names, arrays, strict=True)):
+    arrays = _known_weights(ctx, node, spec)
+    if arrays is None:
         return _packed_at_run_time(ctx, names, direction, cell)
 
     def make() -> np.ndarray:
         w, r, *rest = [None if a is None else np.ascontiguousarray(a[direction], np.float32) for a in arrays]
         assert w is not None and r is not None  # inputs W and R are not optional
-        return pack_cell(cell, w, r, *_two(rest))
+        return pack_cell(cell, ctx.target.rounded(w), ctx.target.rounded(r), *_two(rest))
 
     return ctx.packed("cell", names, arrays, (cell, direction), make)
 

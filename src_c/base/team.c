@@ -9,28 +9,33 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SPINS_BEFORE_YIELD = 4000 };   /* about 0.1 ms: far longer than members are apart unless one of them lost its core */
+enum { SPINS_BEFORE_YIELD = 1000, CACHE_LINE = 64 };
 
-typedef struct member { struct gi_team *team; int index; pthread_t thread; } member;
+typedef struct member {
+    _Alignas(CACHE_LINE) atomic_llong begun;   /* phases whose share of this number somebody has taken */
+    struct gi_team *team;
+    int index;
+    pthread_t thread;
+} member;
 
 struct gi_team {
     int members, started;
     pid_t process;                     /* workers exist in this process only */
     int64_t keep_hot_ns;
-    atomic_int busy;
+    atomic_int busy;                   /* at work for somebody */
     gi_team_work *work;
     void *arg;
-    _Alignas(64) atomic_uint turn;     /* counts calls */
+    _Alignas(CACHE_LINE) atomic_uint turn;     /* counts calls; the last one finds `stop` set */
     atomic_int stop, asleep;
-    _Alignas(64) atomic_int done;      /* workers through with this turn */
-    _Alignas(64) atomic_int arrived;   /* members at the meeting */
-    atomic_uint meeting;
+    _Alignas(CACHE_LINE) atomic_int open;      /* workers may still come to this turn's work */
+    atomic_int inside;                 /* workers that came */
+    _Alignas(CACHE_LINE) atomic_llong done;    /* shares done in this turn */
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    member worker[];
+    member each[];
 };
 
-static inline void relax(int spins) {
+static inline void relax(int64_t spins) {
     if (spins % SPINS_BEFORE_YIELD == SPINS_BEFORE_YIELD - 1) sched_yield();
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -43,10 +48,12 @@ static int64_t nanoseconds(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* ---- workers -------------------------------------------------------------------------------------------------------- */
+
 /* Until `turn` is no longer `seen`: awake for the keep-hot time, then asleep. */
 static void await_turn(gi_team *team, unsigned seen) {
     const int64_t until = team->keep_hot_ns ? nanoseconds() + team->keep_hot_ns : 0;
-    for (int spins = 0; until && atomic_load_explicit(&team->turn, memory_order_acquire) == seen; spins++) {
+    for (int64_t spins = 0; until && atomic_load_explicit(&team->turn, memory_order_acquire) == seen; spins++) {
         relax(spins);
         if (spins % 64 == 0 && nanoseconds() > until) break;
     }
@@ -62,15 +69,16 @@ static void *worker_main(void *arg) {
     member *self = arg;
     gi_team *team = self->team;
     gi_fpmode_enter();
-    for (unsigned seen = 0;; seen++) {
-        await_turn(team, seen);
+    for (unsigned seen = 0;; seen = atomic_load(&team->turn)) {
+        if (!atomic_load(&team->stop)) await_turn(team, seen);   /* `stop` comes before the turn that `seen` may be */
         if (atomic_load(&team->stop)) return NULL;
-        team->work(team->arg, team, self->index, team->members);
-        atomic_fetch_add_explicit(&team->done, 1, memory_order_release);
+        atomic_fetch_add(&team->inside, 1);   /* before the look at `open`: see close_door */
+        if (atomic_load(&team->open)) team->work(team->arg, &(gi_seat){team, self->index, 0});
+        atomic_fetch_sub(&team->inside, 1);
     }
 }
 
-/* The sequentially consistent store and load pair with those in await_turn: a worker either sees the turn or is seen asleep. */
+/* Each sequentially consistent pair, here and in await_turn: a worker sees the new turn or is seen asleep. */
 static void next_turn(gi_team *team) {
     atomic_fetch_add(&team->turn, 1);
     if (atomic_load(&team->asleep) == 0) return;
@@ -79,20 +87,30 @@ static void next_turn(gi_team *team) {
     pthread_mutex_unlock(&team->lock);
 }
 
-/* Whether all workers run; after a fork they are started anew. A team that cannot start them has one member from then on. */
-static int start(gi_team *team) {
-    if (team->started && team->process == getpid()) return 1;
+/* Whoever is not inside by now finds the door closed; who is inside is waited for. */
+static void close_door(gi_team *team) {
+    atomic_store(&team->open, 0);
+    for (int64_t spins = 0; atomic_load(&team->inside) > 0; spins++) relax(spins);
+}
+
+static void reset(gi_team *team) {
     pthread_mutex_init(&team->lock, NULL);
     pthread_cond_init(&team->wake, NULL);
     atomic_store(&team->turn, 0), atomic_store(&team->asleep, 0), atomic_store(&team->stop, 0);
-    atomic_store(&team->arrived, 0), atomic_store(&team->meeting, 0);
+    atomic_store(&team->open, 0), atomic_store(&team->inside, 0);
     team->process = getpid();
+}
+
+/* Whether there are workers; after a fork they are started anew. A team that cannot start them has one member from then on. */
+static int start(gi_team *team) {
+    if (team->started && team->process == getpid()) return team->members > 1;
+    reset(team);
     sigset_t all, callers;   /* signals are the caller's business */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &callers);
     for (team->started = 1; team->started < team->members; team->started++) {
-        member *w = &team->worker[team->started];
-        *w = (member){.team = team, .index = team->started};
+        member *w = &team->each[team->started];
+        w->team = team, w->index = team->started;
         if (pthread_create(&w->thread, NULL, worker_main, w)) break;
     }
     pthread_sigmask(SIG_SETMASK, &callers, NULL);
@@ -100,29 +118,47 @@ static int start(gi_team *team) {
     return team->members > 1;
 }
 
+/* ---- work ----------------------------------------------------------------------------------------------------------- */
+
 int gi_team_run(gi_team *team, gi_team_work *work, void *arg) {
     if (!team || team->members < 2 || atomic_exchange_explicit(&team->busy, 1, memory_order_acquire)) return 0;
     const int ready = start(team);
     if (ready) {
         team->work = work, team->arg = arg;
-        atomic_store(&team->done, 0);
+        atomic_store_explicit(&team->done, 0, memory_order_relaxed);
+        for (int i = 0; i < team->members; i++) atomic_store_explicit(&team->each[i].begun, 0, memory_order_relaxed);
+        atomic_store(&team->open, 1);
         next_turn(team);
-        work(arg, team, 0, team->members);
-        for (int spins = 0; atomic_load_explicit(&team->done, memory_order_acquire) < team->members - 1; spins++) relax(spins);
+        work(arg, &(gi_seat){team, 0, 0});
+        close_door(team);
     }
     atomic_store_explicit(&team->busy, 0, memory_order_release);
     return ready;
 }
 
-void gi_team_meet(gi_team *team) {
-    const unsigned now = atomic_load_explicit(&team->meeting, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) == team->members - 1) {
-        atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->meeting, now + 1, memory_order_release);
+static int take(member *owner, int64_t phase) {
+    long long begun = atomic_load_explicit(&owner->begun, memory_order_relaxed);
+    return begun == phase && atomic_compare_exchange_strong(&owner->begun, &begun, phase + 1);
+}
+
+void gi_team_phase(gi_seat *seat, gi_team_share *share, void *arg) {
+    gi_team *team = seat->team;
+    if (!team) {
+        share(arg, 0, 1);
         return;
     }
-    for (int spins = 0; atomic_load_explicit(&team->meeting, memory_order_acquire) == now; spins++) relax(spins);
+    const int members = team->members;
+    for (int i = 0; i < members; i++) {
+        const int number = (seat->member + i) % members;
+        if (!take(&team->each[number], seat->phase)) continue;
+        share(arg, number, members);
+        atomic_fetch_add_explicit(&team->done, 1, memory_order_release);
+    }
+    const int64_t wanted = ++seat->phase * members;
+    for (int64_t spins = 0; atomic_load_explicit(&team->done, memory_order_acquire) < wanted; spins++) relax(spins);
 }
+
+/* ---- life ----------------------------------------------------------------------------------------------------------- */
 
 gi_team *gi_team_create(int members, int64_t keep_hot_ns, gi_error *err) {
     if (members < 1 || members > GI_TEAM_MAX || keep_hot_ns < 0) {
@@ -130,8 +166,7 @@ gi_team *gi_team_create(int members, int64_t keep_hot_ns, gi_error *err) {
                 members, (long long)keep_hot_ns);
         return NULL;
     }
-    const size_t bytes = (sizeof(gi_team) + (size_t)members * sizeof(member) + 63) / 64 * 64;
-    gi_team *team = aligned_alloc(64, bytes);
+    gi_team *team = aligned_alloc(CACHE_LINE, sizeof(gi_team) + (size_t)members * sizeof(member));
     if (!team) {
         gi_fail(err, GI_ERR_MEMORY, "out of memory for a team of %d threads", members);
         return NULL;
@@ -145,7 +180,7 @@ void gi_team_free(gi_team *team) {
     if (team->started > 1 && team->process == getpid()) {   /* a forked child has no workers to wait for */
         atomic_store(&team->stop, 1);
         next_turn(team);
-        for (int i = 1; i < team->started; i++) pthread_join(team->worker[i].thread, NULL);
+        for (int i = 1; i < team->started; i++) pthread_join(team->each[i].thread, NULL);
         pthread_cond_destroy(&team->wake);
         pthread_mutex_destroy(&team->lock);
     }

@@ -1,24 +1,29 @@
-/* A team: a few threads that share one piece of work and meet in the middle of it. Without threads on this platform every
- * team has one member. */
+/* A team: threads that share one piece of work. It is done in phases, a phase in shares. Every member has a share of its own, so
+ * that a core keeps what that share reads in its own cache; a share that nobody has begun is taken by whoever is free, so
+ * that a member that is still waking up, or has lost its core to another program, delays nobody. */
 #ifndef GI_TEAM_H
 #define GI_TEAM_H
 #include "../gateinfer.h"
 
-/* `member` is 0 for the caller, else 1 .. members - 1. */
-typedef void gi_team_work(void *arg, gi_team *team, int member, int members);
+/* Where a member is in the work. Alone: team NULL, member 0. */
+typedef struct gi_seat { gi_team *team; int member; int64_t phase; } gi_seat;
 
-/* Runs work on every member and returns when all are done. Returns 0, and nothing has run, when the team has one member or is
- * at work for somebody else: the caller does it alone then. Workers start at the first call, and anew after a fork. */
+/* Runs on every member that comes in time, the caller of gi_team_run being one. All go through the same phases. */
+typedef void gi_team_work(void *arg, gi_seat *seat);
+typedef void gi_team_share(void *arg, int share, int shares);
+
+/* Returns 0, and nothing has run, when the team has one member or is at work for somebody else: the caller does it alone then.
+ * Workers start at the first call, and anew after a fork. */
 int gi_team_run(gi_team *team, gi_team_work *work, void *arg);
-/* Inside work: returns once every member is here. */
-void gi_team_meet(gi_team *team);
+/* Returns when all shares of this phase are done. */
+void gi_team_phase(gi_seat *seat, gi_team_share *share, void *arg);
 
-/* The share of `member` in `count` items taken `unit` at a time: from *first, returns how many. */
-static inline int64_t gi_team_share(int64_t count, int64_t unit, int member, int members, int64_t *first) {
+/* Share number `share` of `count` items taken `unit` at a time: from *first, returns how many. */
+static inline int64_t gi_share_of(int64_t count, int64_t unit, int share, int shares, int64_t *first) {
     const int64_t units = (count + unit - 1) / unit;
-    const int64_t from = units * member / members * unit, to = units * (member + 1) / members * unit;
-    *first = from;
-    return (to < count ? to : count) - from;
+    const int64_t from = units * share / shares * unit, to = units * (share + 1) / shares * unit;
+    *first = from < count ? from : count;
+    return (to < count ? to : count) - *first;
 }
 
 #endif

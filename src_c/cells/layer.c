@@ -1,5 +1,6 @@
 /* A layer over time: the input product hoisted over a chunk of steps, then the recurrent steps one by one. A team shares the
- * rows where there are many, else the units of every step; neither changes a bit. */
+ * rows where there are many, else the units of every step; neither changes a bit. Every member goes through all steps with a
+ * record of its own, so that it knows where each step reads and writes. */
 #include "../base/team.h"
 #include "cells.h"
 #include <string.h>
@@ -10,13 +11,6 @@ static void copy_rows(const gi_series *to, const float *from, int64_t from_strid
 
 static void zero_rows(const gi_series *to, int64_t M, int64_t H) {
     for (int64_t m = 0; m < M; m++) memset(to->p + m * to->m_stride, 0, (size_t)H * sizeof(float));
-}
-
-/* A run as one of its members sees it. Alone: member 0 of 1, team NULL. */
-typedef struct share { const gi_layer *layer; gi_team *team; int member, members; } share;
-
-static void meet(const share *who) {
-    if (who->team) gi_team_meet(who->team);
 }
 
 /* pre [slot .., M, G * span] = bias + W x for the times first .. first + steps - 1. Any grouping of rows gives the same bits. */
@@ -37,22 +31,21 @@ static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t
     }
 }
 
-/* Each member takes a part of the chunk's times. */
-static void hoist_share(const share *who, int64_t first, int64_t steps) {
+/* A chunk of steps whose input product is due; members take parts of its times. */
+typedef struct chunk { const gi_layer *layer; int64_t first, steps; } chunk;
+
+static void hoist_share(void *arg, int share, int shares) {
+    const chunk *c = arg;
     int64_t from;
-    const int64_t count = gi_team_share(steps, 1, who->member, who->members, &from);
-    if (count) hoist_input(who->layer, first + from, count, from);
-    meet(who);
+    const int64_t count = gi_share_of(c->steps, 1, share, shares, &from);
+    if (count) hoist_input(c->layer, c->first + from, count, from);
 }
 
 /* The step record with all that stays the same over time; the state starts at h0, c0 or zero. */
-static gi_step start_step(const share *who) {
-    const gi_layer *l = who->layer;
-    const int64_t unit = l->cell->kind == GI_RNN || (l->cell->kind == GI_GRU && !l->cell->linear_before_reset) ? GI_DENSE_GROUP : 1;
+static gi_step start_step(const gi_layer *l) {
     gi_step s = {.cell = l->cell, .rows = l->M, .x_stride = l->x.m_stride, .pre_stride = l->pre.m_stride, .packed = l->packed,
                  .gate = l->gate.p, .gate_stride = l->gate.m_stride, .h = l->h0.p, .h_stride = l->h0.m_stride, .c = l->c0.p,
                  .c_stride = l->c0.m_stride};
-    s.end_block = gi_team_share(gi_blocks(l->cell->hidden_size), unit, who->member, who->members, &s.first_block) + s.first_block;
     if (!s.h) s.h = l->h[0].p, s.h_stride = l->h[0].m_stride;
     if (!s.c) s.c = l->c.p, s.c_stride = l->c.m_stride;
     return s;
@@ -73,69 +66,72 @@ static void aim_step(const gi_layer *l, gi_step *s, int64_t index, int64_t t) {
     s->c_next = c->p, s->c_next_stride = c->m_stride;
 }
 
-static void cell_step(const share *who, const gi_step *s) {
-    const gi_kernels *kernels = who->layer->kernels;
-    const gi_cell *cell = who->layer->cell;
-    if (cell->kind == GI_LSTM) {
-        kernels->lstm_step(s);
-    } else if (cell->kind == GI_RNN) {
-        kernels->rnn_step(s);
-    } else if (cell->linear_before_reset) {
-        kernels->gru_reset_after_step(s);
-    } else {
-        kernels->gru_reset_before_step(s);
-        meet(who);
-        kernels->gru_candidate_step(s);
-    }
-    meet(who);
+/* One kernel over the units of a step; members take parts of its blocks. */
+typedef struct kernel_call { void (*kernel)(const gi_step *s); const gi_step *step; } kernel_call;
+
+static void unit_share(void *arg, int share, int shares) {
+    const kernel_call *call = arg;
+    const gi_cell *cell = call->step->cell;
+    const int grouped = cell->kind == GI_RNN || (cell->kind == GI_GRU && !cell->linear_before_reset);
+    gi_step part = *call->step;
+    part.end_block = gi_share_of(gi_blocks(cell->hidden_size), grouped ? GI_DENSE_GROUP : 1, share, shares, &part.first_block);
+    part.end_block += part.first_block;
+    call->kernel(&part);
 }
 
-/* All steps for this member's units. The state of the last step is where `s` points then. */
-static void run_steps(const share *who, gi_step *s) {
-    const gi_layer *l = who->layer;
+static void cell_step(const gi_layer *l, gi_seat *seat, const gi_step *s) {
+    const gi_kernels *k = l->kernels;
+    kernel_call call = {l->cell->kind == GI_LSTM ? k->lstm_step : l->cell->kind == GI_RNN ? k->rnn_step
+                        : l->cell->linear_before_reset ? k->gru_reset_after_step : k->gru_reset_before_step, s};
+    gi_team_phase(seat, unit_share, &call);
+    if (call.kernel != k->gru_reset_before_step) return;
+    call.kernel = k->gru_candidate_step;
+    gi_team_phase(seat, unit_share, &call);
+}
+
+/* All steps. The state of the last one is where `s` points then. */
+static void run_steps(const gi_layer *l, gi_seat *seat, gi_step *s) {
     int64_t chunk_first = 0, chunk_end = 0;   /* steps whose input product is in pre */
     for (int64_t index = 0; index < l->T; index++) {
         const int64_t t = l->reverse ? l->T - 1 - index : index;
         if (l->pre.p && index == chunk_end) {
             chunk_first = chunk_end;
             chunk_end = l->T - chunk_first < l->pre_steps ? l->T : chunk_first + l->pre_steps;
-            hoist_share(who, l->reverse ? l->T - chunk_end : chunk_first, chunk_end - chunk_first);
+            chunk due = {l, l->reverse ? l->T - chunk_end : chunk_first, chunk_end - chunk_first};
+            gi_team_phase(seat, hoist_share, &due);
         }
         const int64_t slot = l->reverse ? chunk_end - 1 - index : index - chunk_first;
         s->pre = gi_series_at(&l->pre, slot);
         s->x = gi_series_at(&l->x, t);
         s->backward = index & 1;
         aim_step(l, s, index, t);
-        cell_step(who, s);
+        cell_step(l, seat, s);
         s->h = s->h_next, s->h_stride = s->h_next_stride;
         s->c = s->c_next, s->c_stride = s->c_next_stride;
     }
 }
 
-static void run_member(const share *who) {
-    const gi_layer *l = who->layer;
+static void share_units(void *arg, gi_seat *seat) {
+    const gi_layer *l = arg;
     const int64_t H = l->cell->hidden_size;
-    gi_step s = start_step(who);
-    run_steps(who, &s);
-    if (who->member) return;
+    gi_step s = start_step(l);
+    run_steps(l, seat, &s);
+    if (seat->member) return;
     if (l->hn.p && s.h != l->hn.p) copy_rows(&l->hn, s.h, s.h_stride, l->M, H);
     if (l->cn.p && s.c != l->cn.p) copy_rows(&l->cn, s.c, s.c_stride, l->M, H);
 }
 
-static void share_units(void *arg, gi_team *team, int member, int members) {
-    run_member(&(share){arg, team, member, members});
-}
+static void run_alone(gi_layer *l) { share_units(l, &(gi_seat){0}); }
 
-static void run_alone(const gi_layer *l) { run_member(&(share){l, NULL, 0, 1}); }
-
-static void share_rows(void *arg, gi_team *team, int member, int members) {
+static void row_share(void *arg, int share, int shares) {
     const gi_layer *whole = arg;
     int64_t first;
-    const int64_t count = gi_team_share(whole->M, 1, member, members, &first);
-    const gi_layer rows = gi_layer_rows(whole, first, count);
-    (void)team;
+    const int64_t count = gi_share_of(whole->M, 1, share, shares, &first);
+    gi_layer rows = gi_layer_rows(whole, first, count);
     if (count) run_alone(&rows);
 }
+
+static void share_rows(void *arg, gi_seat *seat) { gi_team_phase(seat, row_share, arg); }
 
 gi_layer gi_layer_rows(const gi_layer *whole, int64_t first, int64_t count) {
     gi_layer part = *whole;
@@ -155,8 +151,9 @@ static gi_team_work *how_to_share(const gi_layer *l) {
     return l->M >= TEAM_ROWS ? share_rows : step >= STEP_MACS ? share_units : NULL;
 }
 
-void gi_layer_run(const gi_layer *l) {
-    gi_team_work *const work = how_to_share(l);
-    zero_absent_state(l);
-    if (!work || !gi_team_run(l->team, work, (void *)l)) run_alone(l);
+void gi_layer_run(const gi_layer *layer) {
+    gi_layer l = *layer;
+    gi_team_work *const work = how_to_share(&l);
+    zero_absent_state(&l);
+    if (!work || !gi_team_run(l.team, work, &l)) run_alone(&l);
 }

@@ -12,8 +12,9 @@ typedef struct cell_spot { int64_t block, row; int part; } cell_spot;
  * keeps the constants of the activations in registers that the products need. */
 typedef void cell_tile_fn(const gi_step *s, const gi_cell_layout *at, int64_t block, int64_t row, int part);
 typedef struct cell_tiles {
-    cell_tile_fn *most, *four, *two, *one;   /* V_TILE_ROWS, 4, 2 and 1 rows; one: V_WIDE_PARTS parts, else 1 */
-    cell_tile_fn *row_blocks;                /* V_ROW_BLOCKS blocks of a single row */
+    cell_tile_fn *most, *one;                /* V_TILE_ROWS rows; one row, V_WIDE_PARTS parts */
+    cell_tile_fn *four, *two;                /* 4 and 2 rows, or NULL */
+    cell_tile_fn *row_blocks;                /* V_ROW_BLOCKS blocks of a single row, or NULL */
 } cell_tiles;
 
 #define GI_DEFINE_TILE(name, tile, plain, ...)                                                                    \
@@ -22,20 +23,27 @@ typedef struct cell_tiles {
     }
 #define GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                        \
     GI_DEFINE_TILE(name##_most, tile, plain, weights, 1, V_TILE_ROWS, lines, 1)                                   \
+    GI_DEFINE_TILE(name##_one, tile, plain, weights, 1, 1, lines, V_WIDE_PARTS)
+#define GI_DEFINE_MORE_TILES(name, tile, plain, weights, lines)                                                   \
+    GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                            \
     GI_DEFINE_TILE(name##_four, tile, plain, weights, 1, V_TILE_ROWS < 4 ? 1 : 4, lines, 1)                       \
     GI_DEFINE_TILE(name##_two, tile, plain, weights, 1, V_TILE_ROWS < 2 ? 1 : 2, lines, 1)                        \
-    GI_DEFINE_TILE(name##_one, tile, plain, weights, 1, 1, lines, V_WIDE_PARTS)                                   \
     GI_DEFINE_TILE(name##_row_blocks, tile, plain, weights, V_ROW_BLOCKS, 1, lines, V_WIDE_PARTS)
-#define GI_TILES(name) {name##_most, name##_four, name##_two, name##_one, name##_row_blocks}
 
-/* `name` [weights]: the tiles of a cell whose panels have `lines` lines. */
+/* `name` [weights]: the tiles of a cell whose panels have `lines` lines; all shapes for common cells, two for the others. */
 #define GI_DEFINE_CELL(name, tile, plain, lines)                                                                  \
     GI_DEFINE_TILES(name##_f32, tile, plain, GI_WEIGHTS_F32, lines)                                               \
     GI_DEFINE_TILES(name##_bf16, tile, plain, GI_WEIGHTS_BF16, lines)                                             \
     GI_DEFINE_TILES(name##_f16, tile, plain, GI_WEIGHTS_F16, lines)                                               \
-    static const cell_tiles name[GI_WEIGHTS_COUNT] = {[GI_WEIGHTS_F32] = GI_TILES(name##_f32),                    \
-                                                      [GI_WEIGHTS_BF16] = GI_TILES(name##_bf16),                  \
-                                                      [GI_WEIGHTS_F16] = GI_TILES(name##_f16)};
+    static const cell_tiles name[GI_WEIGHTS_COUNT] = {{name##_f32_most, name##_f32_one, 0, 0, 0},                 \
+                                                      {name##_bf16_most, name##_bf16_one, 0, 0, 0},               \
+                                                      {name##_f16_most, name##_f16_one, 0, 0, 0}};
+#define GI_TILES(name) {name##_most, name##_one, name##_four, name##_two, name##_row_blocks}
+#define GI_DEFINE_COMMON_CELL(name, tile, lines)                                                                  \
+    GI_DEFINE_MORE_TILES(name##_f32, tile, 1, GI_WEIGHTS_F32, lines)                                              \
+    GI_DEFINE_MORE_TILES(name##_bf16, tile, 1, GI_WEIGHTS_BF16, lines)                                            \
+    GI_DEFINE_MORE_TILES(name##_f16, tile, 1, GI_WEIGHTS_F16, lines)                                              \
+    static const cell_tiles name[GI_WEIGHTS_COUNT] = {GI_TILES(name##_f32), GI_TILES(name##_bf16), GI_TILES(name##_f16)};
 
 /* Any activation, out of line: inlined into every tile it would be most of the library. */
 static __attribute__((noinline)) v_f activate(const gi_activation *act, v_f x) {
@@ -90,9 +98,9 @@ static void cell_rows(const gi_step *s, const gi_cell_layout *at, const cell_til
     int64_t row = 0;
     for (; V_TILE_ROWS > 1 && s->rows - row >= V_TILE_ROWS; row += V_TILE_ROWS)
         for (int part = 0; part < V_PARTS; part++) tiles->most(s, at, block, row, part);
-    for (; V_TILE_ROWS > 4 && s->rows - row >= 4; row += 4)
+    for (; V_TILE_ROWS > 4 && tiles->four && s->rows - row >= 4; row += 4)
         for (int part = 0; part < V_PARTS; part++) tiles->four(s, at, block, row, part);
-    for (; V_TILE_ROWS > 2 && s->rows - row >= 2; row += 2)
+    for (; V_TILE_ROWS > 2 && tiles->two && s->rows - row >= 2; row += 2)
         for (int part = 0; part < V_PARTS; part++) tiles->two(s, at, block, row, part);
     for (; row < s->rows; row++)
         for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->one(s, at, block, row, part);
@@ -102,7 +110,7 @@ static void cell_rows(const gi_step *s, const gi_cell_layout *at, const cell_til
  * before read last is still in the nearest cache. */
 static void cell_blocks(const gi_step *s, const cell_tiles *tiles) {
     const gi_cell_layout at = gi_cell_place(s->cell);
-    const int64_t at_once = s->rows == 1 ? V_ROW_BLOCKS : 1, count = s->end_block - s->first_block;
+    const int64_t at_once = s->rows == 1 && tiles->row_blocks ? V_ROW_BLOCKS : 1, count = s->end_block - s->first_block;
     for (int64_t done = 0, taken; done < count; done += taken) {
         taken = count - done < at_once ? 1 : at_once;
         const int64_t block = s->backward ? s->end_block - done - taken : s->first_block + done;

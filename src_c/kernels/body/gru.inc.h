@@ -29,7 +29,7 @@ GI_INLINE void gru_reset_after_tile(const gi_step *s, const gi_cell_layout *at, 
     }
 }
 
-GI_DEFINE_CELL(gru_reset_after_plain, gru_reset_after_tile, 1, 3)
+GI_DEFINE_COMMON_CELL(gru_reset_after_plain, gru_reset_after_tile, 3)
 GI_DEFINE_CELL(gru_reset_after_general, gru_reset_after_tile, 0, 3)
 
 static void gru_reset_after_step(const gi_step *s) {
@@ -61,7 +61,7 @@ GI_INLINE void gru_reset_before_tile(const gi_step *s, const gi_cell_layout *at,
     }
 }
 
-GI_DEFINE_CELL(gru_reset_before_plain, gru_reset_before_tile, 1, 3)
+GI_DEFINE_COMMON_CELL(gru_reset_before_plain, gru_reset_before_tile, 3)
 GI_DEFINE_CELL(gru_reset_before_general, gru_reset_before_tile, 0, 3)
 
 static void gru_reset_before_step(const gi_step *s) {

@@ -35,7 +35,7 @@ GI_INLINE void lstm_tile(const gi_step *s, const gi_cell_layout *at, const cell_
     }
 }
 
-GI_DEFINE_CELL(lstm_plain, lstm_tile, 1, 4)
+GI_DEFINE_COMMON_CELL(lstm_plain, lstm_tile, 4)
 GI_DEFINE_CELL(lstm_general, lstm_tile, 0, 4)
 
 static void lstm_step(const gi_step *s) {

@@ -1,0 +1,97 @@
+/* Teams: every share of every phase is done once, whoever comes; a busy team is not waited for. Exit status 1 on any failure. */
+#include "../../src_c/base/team.h"
+#include "check.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { PHASES = 50, RUNS = 400 };
+
+typedef struct tally { atomic_int done[PHASES][GI_TEAM_MAX]; atomic_int early; } tally;
+typedef struct phase_of { tally *all; int phase, shares; } phase_of;
+
+static void mark(void *arg, int share, int shares) {
+    const phase_of *p = arg;
+    for (int i = 0; p->phase > 0 && i < shares; i++)   /* the phase before is complete */
+        if (atomic_load(&p->all->done[p->phase - 1][i]) != 1) atomic_fetch_add(&p->all->early, 1);
+    atomic_fetch_add(&p->all->done[p->phase][share], 1);
+}
+
+static void all_phases(void *arg, gi_seat *seat) {
+    for (int phase = 0; phase < PHASES; phase++) gi_team_phase(seat, mark, &(phase_of){arg, phase, 0});
+}
+
+static int complete(const tally *t, int shares) {
+    for (int phase = 0; phase < PHASES; phase++)
+        for (int i = 0; i < shares; i++)
+            if (atomic_load(&t->done[phase][i]) != 1) return 0;
+    return atomic_load(&t->early) == 0;
+}
+
+static void check_members(int members, int64_t keep_hot_ns) {
+    gi_team *team = gi_team_create(members, keep_hot_ns, NULL);
+    long failed = 0;
+    for (int run = 0; run < RUNS; run++) {
+        tally t = {0};
+        const int ran = gi_team_run(team, all_phases, &t);
+        failed += members > 1 ? !ran || !complete(&t, members) : ran;
+        if (run % 100 == 0) usleep(1000);   /* so that workers fall asleep now and then */
+    }
+    gi_team_free(team);
+    check_group("team", keep_hot_ns ? "shares, kept hot" : "shares", RUNS, failed);
+}
+
+static void ask_again(void *arg, gi_seat *seat) {
+    atomic_fetch_add((atomic_int *)arg, gi_team_run(seat->team, all_phases, NULL));
+}
+
+static void *ask_from_elsewhere(void *arg) {
+    static tally t[RUNS];
+    for (int run = 0; run < RUNS; run++)
+        if (gi_team_run(arg, all_phases, &t[run]) && !complete(&t[run], 2)) return arg;
+    return NULL;
+}
+
+static void check_busy(void) {
+    gi_team *team = gi_team_create(2, 0, NULL);
+    atomic_int ran = 0;
+    gi_team_run(team, ask_again, &ran);
+    long failed = atomic_load(&ran) != 0;
+    pthread_t other;
+    void *broken = NULL;
+    pthread_create(&other, NULL, ask_from_elsewhere, team);
+    for (int run = 0; run < RUNS; run++) {
+        tally t = {0};
+        failed += gi_team_run(team, all_phases, &t) && !complete(&t, 2);
+    }
+    pthread_join(other, &broken);
+    gi_team_free(team);
+    check_group("team", "two callers", RUNS, failed + (broken != NULL));
+}
+
+static void check_shares(void) {
+    long failed = 0;
+    for (int64_t count = 0; count < 40; count++)
+        for (int64_t unit = 1; unit < 5; unit++)
+            for (int shares = 1; shares < 5; shares++) {
+                int64_t next = 0, first;
+                for (int i = 0; i < shares; i++) {
+                    const int64_t n = gi_share_of(count, unit, i, shares, &first);
+                    failed += n < 0 || (n > 0 && (first != next || first % unit));
+                    next += n;
+                }
+                failed += next != count;
+            }
+    check_group("team", "gi_share_of", 40 * 4 * 4, failed);
+}
+
+int main(void) {
+    for (int members = 1; members <= 4; members++) check_members(members, 0);
+    check_members(2, 2000000);
+    check_busy();
+    check_shares();
+    gi_error err;
+    check_group("team", "refusals", 2, !!gi_team_create(0, 0, &err) + !!gi_team_create(GI_TEAM_MAX + 1, 0, &err));
+    return check_failures != 0;
+}

@@ -1,0 +1,113 @@
+"""`threads=`: large layers are shared and nothing else changes: same bits, also after a fork and in several threads."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+
+import numpy as np
+import pytest
+from nets import recurrent_net
+
+import gateinfer as gi
+from gateinfer.errors import GateInferError
+
+KINDS = ["LSTM", "GRU", "RNN"]
+
+
+def _stream(op: str, hidden: int, seq: int, batch: int, **options: object) -> gi.Stream:
+    return gi.load(recurrent_net(op, 40, hidden, dense=0, seq=seq, batch=batch), **options).stream()
+
+
+def _frames(seq: int, batch: int, count: int = 3) -> np.ndarray:
+    return np.random.default_rng(5).standard_normal((count, seq, batch, 40)).astype(np.float32)
+
+
+def _outputs(stream: gi.Stream, frames: np.ndarray) -> list[np.ndarray]:
+    return [stream(frame) for frame in frames] + [np.array(a) for a in stream.state.arrays.values()]
+
+
+def _assert_same(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("keep_hot", [0.0, 0.01])
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize(("seq", "batch"), [(40, 1), (11, 5), (4, 16), (1, 64)])
+@pytest.mark.parametrize("op", KINDS)
+def test_the_bits_do_not_depend_on_threads(op: str, seq: int, batch: int, threads: int, keep_hot: float) -> None:
+    frames = _frames(seq, batch)
+    expected = _outputs(_stream(op, 140, seq, batch), frames)
+    _assert_same(_outputs(_stream(op, 140, seq, batch, threads=threads, keep_hot=keep_hot), frames), expected)
+
+
+def _count_threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
+
+
+@needs_proc
+def test_threads_start_with_the_first_layer_that_needs_them_and_end_with_the_model() -> None:
+    before = _count_threads()
+    small, large = _stream("LSTM", 4, 1, 1, threads=3), _stream("LSTM", 140, 40, 1, threads=3)
+    small(_frames(1, 1)[0])
+    assert _count_threads() == before
+    large(_frames(40, 1)[0])
+    assert _count_threads() == before + 2
+    del large
+    gc.collect()  # a model and its streams may refer to each other
+    assert _count_threads() == before
+
+
+@needs_proc
+def test_one_thread_starts_none() -> None:
+    before = _count_threads()
+    _outputs(_stream("LSTM", 140, 40, 1), _frames(40, 1))
+    assert _count_threads() == before
+
+
+def test_streams_of_one_model_in_several_threads() -> None:
+    model = gi.load(recurrent_net("GRU", 40, 140, dense=0, seq=40, batch=1), threads=2)
+    frames = _frames(40, 1, count=20)
+    expected = _outputs(model.stream(), frames)
+    results: list[list[np.ndarray]] = []
+    workers = [threading.Thread(target=lambda: results.append(_outputs(model.stream(), frames))) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert len(results) == 4
+    for result in results:
+        _assert_same(result, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_goes_on_with_threads_of_its_own() -> None:
+    stream = _stream("LSTM", 140, 40, 1, threads=2)
+    frames = _frames(40, 1)
+    expected = _outputs(_stream("LSTM", 140, 40, 1), frames)
+    stream(frames[0])
+    pid = os.fork()
+    if pid == 0:
+        good = np.array_equal(stream(frames[1]), expected[1]) and np.array_equal(stream(frames[2]), expected[2])
+        del stream
+        os._exit(0 if good else 1)
+    np.testing.assert_array_equal(stream(frames[1]), expected[1])
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 65, 2.0, True, "2", None])
+def test_wrong_numbers_of_threads_are_refused(wrong: object) -> None:
+    with pytest.raises(GateInferError, match="threads="):
+        gi.load(recurrent_net("GRU", 4, 5, dense=0, seq=1, batch=1), threads=wrong)
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "1", None])
+def test_wrong_times_to_keep_hot_are_refused(wrong: object) -> None:
+    with pytest.raises(GateInferError, match="keep_hot="):
+        gi.load(recurrent_net("GRU", 4, 5, dense=0, seq=1, batch=1), threads=2, keep_hot=wrong)
