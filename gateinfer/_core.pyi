@@ -55,6 +55,9 @@ def pack_dense(w: np.ndarray, bias: np.ndarray | None, weights: str = "f32") -> 
 
 def packed_cell_size(cell: Cell) -> int: ...
 
+def all_fit(given: Any, wanted: dict[str, np.ndarray]) -> bool:
+    """Whether `given` is a dict of just these names, of C-contiguous native arrays with these types and shapes."""
+
 class Builder:
     """Collects tensors and ops. Errors raise ShapeError, ModelError, MemoryError."""
 

@@ -93,13 +93,23 @@ cdef class Runner:
 
 
 cdef inline bint fits(object given, cnp.ndarray buffer):
-    """Whether `given` is a plain array whose bytes could be those of the C-contiguous `buffer`."""
+    """Whether `given` is a plain array whose bytes could be those of a C-contiguous array like `buffer`."""
     cdef cnp.ndarray array
     if not cnp.PyArray_CheckExact(given):
         return False
     array = <cnp.ndarray>given
     return (cnp.PyArray_TYPE(array) == cnp.PyArray_TYPE(buffer) and cnp.PyArray_ISCARRAY_RO(array)
             and cnp.PyArray_SAMESHAPE(array, buffer))
+
+
+def all_fit(given, dict wanted not None):
+    """Whether a dict holds plain arrays by the names of `wanted` and nothing else, each as the one there."""
+    if type(given) is not dict or len(<dict>given) != len(wanted):
+        return False
+    for name, array in wanted.items():
+        if not fits((<dict>given).get(name), array):
+            return False
+    return True
 
 
 cdef inline void copy_bytes(cnp.ndarray target, cnp.ndarray source):
