@@ -12,7 +12,7 @@ JOBS := $(shell nproc 2>/dev/null || echo 2)
 FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done
 
-SOURCES := $(wildcard gateinfer/_core.pyx gateinfer/_core.pxd) $(shell find src_c -name '*.[ch]') setup.py
+SOURCES := $(wildcard gateinfer/_core.pyx gateinfer/*.px[di]) $(shell find src_c -name '*.[ch]') setup.py
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 

@@ -6,6 +6,7 @@
 import os
 from glob import glob
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -25,8 +26,9 @@ sanitize = SANITIZE if os.environ.get("GATEINFER_SANITIZE") == "1" else []
 core = Extension(
     "gateinfer._core",
     sources=["gateinfer/_core.pyx", *sources("*.c")],
-    depends=[*sources("*.h", "*.inc"), "setup.py"],
-    include_dirs=["src_c"],
+    depends=[*sources("*.h", "*.inc"), *glob("gateinfer/*.px[di]"), "setup.py"],
+    include_dirs=["src_c", numpy.get_include()],
+    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_23_API_VERSION")],
     libraries=["m"],
     extra_compile_args=FLAGS + QUIET + sanitize,
     extra_link_args=sanitize[:1],

@@ -7,7 +7,7 @@ in elements, or None where an operand may be absent.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -55,6 +55,9 @@ def pack_dense(w: np.ndarray, bias: np.ndarray | None, weights: str = "f32") -> 
     """Panels of y = x @ w + bias: w [K, N] float32 in any strides, bias [N]."""
 
 def packed_cell_size(cell: Cell) -> int: ...
+
+def all_fit(given: Any, wanted: dict[str, np.ndarray]) -> bool:
+    """Whether `given` is a dict of just these names, of C-contiguous native arrays with these types and shapes."""
 
 class Builder:
     """Collects tensors and ops. Errors raise ShapeError, ModelError, MemoryError."""
@@ -131,6 +134,8 @@ class Team:
 class Runner:
     """The mutable half: memory for `rows` rows of one program."""
 
+    heavy: bool
+    """Whether steps let other threads run: they are estimated to take more than about 2 us."""
     def __init__(self, program: Program, rows: int = 1, team: Team | None = None) -> None: ...
     def bind(self, tensor: int, array: np.ndarray) -> None:
         """Binds a C-contiguous array to an external tensor and keeps a reference to it."""
@@ -140,3 +145,29 @@ class Runner:
         """Runs the program once and carries state. Raises ShapeError on out-of-range indices or lengths."""
     def profile(self) -> np.ndarray:
         """Runs the program once without carrying state: nanoseconds per op [ops] int64."""
+
+class FrameCalls:
+    """What makes a stream callable. A subclass has `_call_any`, asked where frames or `out` are not as the buffers."""
+
+    def _take_plain(
+        self, runner: Runner | None, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray], positional: int
+    ) -> None:
+        """Buffers bound in `runner`, in the order of frames; None: ask `_call_any` always.
+
+        `positional`: how many of `inputs` may come without a name.
+        """
+    def __call__(self, /, *args: Any, out: Any = None, **frames: Any) -> Any:
+        """One frame or chunk through the model.
+
+        Parameters
+        ----------
+        *args, **frames : array
+            Frame inputs in the order of the model's inputs, or by name. Those with a default in the file are optional.
+        out : ndarray or dict of str to ndarray, optional
+            Where results go; nothing is allocated then.
+
+        Returns
+        -------
+        The array of the one output that is not state, or a dict by output name where there are several; `out` when
+        given. Where all outputs are state, they are the result.
+        """

@@ -5,11 +5,16 @@ from collections import namedtuple
 
 import numpy as np
 
+cimport cython
+cimport numpy as cnp
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memmove
 
 from gateinfer.errors import GateInferError, ModelError, ShapeError
+
+cnp.import_array()
 
 # The order of the enums in gateinfer.h.
 DTYPES = {np.dtype(name): i for i, name in enumerate((
@@ -25,8 +30,6 @@ BINARY = {name: i for i, name in enumerate((
 REDUCTION = {name: i for i, name in enumerate(("sum", "mean", "max", "min", "prod", "l2"))}
 CELL_KINDS = {"lstm": GI_LSTM, "gru": GI_GRU, "rnn": GI_RNN}
 ALIGNMENT = 64
-# Below this many multiply-adds a step takes about as long as giving the GIL away and taking it back.
-cdef int64_t MACS_WORTH_A_GIL_RELEASE = 60000
 
 Cell = namedtuple("Cell", "kind input_size hidden_size activations clip linear_before_reset input_forget weights",
                   defaults=("f32",))
@@ -427,76 +430,4 @@ cdef class Builder:
 
 
 include "_team.pxi"
-
-
-cdef class Runner:
-    cdef gi_stream *stream
-    cdef Team team
-    cdef readonly Program program
-    cdef readonly int64_t rows
-    cdef dict bound
-    cdef bint heavy, busy
-
-    def __cinit__(self, Program program not None, int64_t rows=1, Team team=None):
-        cdef gi_error err
-        self.stream = gi_stream_create(program.program, rows, &err)
-        if self.stream is NULL:
-            fail(&err)
-        if team is not None:
-            gi_stream_use_team(self.stream, team.team)
-        self.program = program
-        self.team = team
-        self.rows = rows
-        self.bound = {}
-        self.heavy = program.macs >= MACS_WORTH_A_GIL_RELEASE // rows
-
-    def __dealloc__(self):
-        gi_stream_free(self.stream)
-
-    def bind(self, int tensor, array):
-        cdef gi_error err
-        cdef Py_buffer buffer
-        cdef void *data
-        wanted = self.program.external_bytes.get(tensor)
-        if self.busy:
-            raise GateInferError("a step is running on this stream in another thread")
-        PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS)
-        data, size = buffer.buf, buffer.len
-        PyBuffer_Release(&buffer)
-        if wanted is None or size != wanted * self.rows:
-            raise ShapeError(f"tensor {tensor} needs {wanted} bytes per row, got {size}")
-        checked(gi_stream_bind(self.stream, tensor, data, &err), &err)
-        self.bound[tensor] = array
-
-    def run(self, tensors, arrays):
-        """Binds arrays to tensors, steps once, and forgets the arrays."""
-        try:
-            for tensor, array in zip(tensors, arrays):
-                self.bind(tensor, array)
-            self.step()
-        finally:
-            self.bound.clear()
-
-    def step(self):
-        cdef gi_error err
-        cdef int status
-        if not self.heavy:
-            status = gi_stream_step(self.stream, &err)
-        elif self.busy:
-            raise GateInferError("a step is running on this stream in another thread; use one stream per thread")
-        else:
-            self.busy = True
-            with nogil:
-                status = gi_stream_step(self.stream, &err)
-            self.busy = False
-        if status < 0:
-            fail(&err)
-
-    def profile(self):
-        cdef gi_error err
-        ns = np.zeros(len(self.program.op_names), np.int64)
-        cdef uintptr_t data = ns.ctypes.data
-        if self.busy:
-            raise GateInferError("a step is running on this stream in another thread")
-        checked(gi_stream_profile(self.stream, <int64_t *>data, &err), &err)
-        return ns
+include "_runner.pxi"

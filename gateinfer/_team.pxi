@@ -1,3 +1,6 @@
+"""Threads that share the work of a step. Included by _core.pyx."""
+
+
 cdef class Team:
     cdef gi_team *team
     cdef readonly int threads

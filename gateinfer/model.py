@@ -132,6 +132,7 @@ class Model:
         self.plans = PlanCache(self.graph, target, constant_elements(graph), fallback=not native_only)
         self._ports = {port.name: port for port in self.inputs}
         self._deciding = deciding_inputs(self.graph)
+        self._last_plan: Plan | None = None
         self.lifts = Lifts(self.graph, self.is_deciding, self.plans.specialize)
         self._surface_errors(refused)
 
@@ -240,13 +241,25 @@ class Model:
             Names, ranks, extents, dtypes or values of the feed do not fit.
         """
         wanted = self._wanted(output_names)
+        results = self._results(input_feed)
+        return [results[name] for name in wanted]
+
+    def _results(self, input_feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """All outputs. A feed like the last one needs no more looking at."""
+        plan = self._last_plan
+        if plan is not None and _core.all_fit(input_feed, plan.samples):
+            return self._run_plan(plan, input_feed)
+        return self._run_plan(*self._planned(input_feed))
+
+    def _planned(self, input_feed: Mapping[str, Any]) -> tuple[Plan, dict[str, np.ndarray]]:
+        """The plan for a feed, and the arrays to run it on. Remembered for the next feed like it."""
         feeds = self.feeds(input_feed)
         feeds |= self.open_defaults(feeds)
         shapes = {n: a.shape for n, a in feeds.items() if n not in self._deciding}
         values = {n: a for n, a in feeds.items() if n in self._deciding}
         plan = self.plan(shapes, values)
-        results = self._run_plan(plan, feeds)
-        return [results[name] for name in wanted]
+        self._last_plan = None if values else plan
+        return plan, feeds
 
     def _wanted(self, output_names: Sequence[str] | None) -> list[str]:
         names = [port.name for port in self.outputs]
@@ -292,20 +305,21 @@ class Model:
         if len(args) > len(self.inputs):
             raise ShapeError(f"the model has {len(self.inputs)} inputs, got {len(args)}")
         named = {port.name: value for port, value in zip(self.inputs, args, strict=False)}
-        left_out = self._untouched_states(named.keys() | feeds.keys())
-        names = [port.name for port in self.outputs if port.name not in left_out]
-        results = self.run(names, named | feeds)
-        return results[0] if len(results) == 1 else dict(zip(names, results, strict=True))
+        fed = named | feeds
+        results = self._results(fed)
+        left_out = {state.output for state in self._optional_states if state.input not in fed}
+        kept = {port.name: results[port.name] for port in self.outputs if port.name not in left_out}
+        return kept if len(kept) != 1 else kept.popitem()[1]
 
-    def _untouched_states(self, fed: Set[str]) -> set[str]:
-        """State outputs whose inputs keep their default."""
-        if fed >= self.graph.defaults.keys():
-            return set()
+    @cached_property
+    def _optional_states(self) -> tuple[State, ...]:
+        """States whose inputs have a default; none where it is ambiguous which they are."""
+        if not self.graph.defaults:
+            return ()
         try:
-            states = detect_states(self.graph)
+            return tuple(state for state in detect_states(self.graph) if state.input in self.graph.defaults)
         except StateMismatch:
-            return set()
-        return {s.output for s in states if s.input in self.graph.defaults and s.input not in fed}
+            return ()
 
     # ---- many calls --------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,12 @@ class Plan:
     graph: Graph
     lowered: Lowered | Staged
     idle: deque[Runner | StagedRunner] = field(default_factory=lambda: deque(maxlen=MAX_IDLE_RUNNERS))
+    samples: dict[str, np.ndarray] = field(init=False)
+    """An array per input of its type and shape that takes no memory: what `all_fit` compares feeds with."""
+
+    def __post_init__(self) -> None:
+        slots = self.lowered.inputs.items()
+        self.samples = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, (_, dtype, shape) in slots}
 
     def runner(self) -> Runner | StagedRunner:
         """An idle runner, or a new one."""

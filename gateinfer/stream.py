@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from gateinfer._core import FrameCalls, Runner
 from gateinfer.binding import Binding, check_carry, state_shapes
 from gateinfer.errors import ModelError, ShapeError, StateMismatch
 from gateinfer.feeds import as_extents, as_feed, as_shape
@@ -28,7 +29,7 @@ MAX_BINDINGS = 16
 Shapes = dict[str, tuple[int, ...]]
 
 
-class Stream:
+class Stream(FrameCalls):
     """Frames in, results out, state kept. Made by `Model.stream`.
 
     `s(frame)` copies in and out. On bound buffers, `s.x[...] = frame; s.step(); s.y` is the fastest path, where `x` and
@@ -114,35 +115,8 @@ class Stream:
 
     # ---- calls that copy ---------------------------------------------------------------------------------------------
 
-    def __call__(self, /, *args: Any, out: Any = None, **frames: Any) -> Any:
-        """One frame or chunk through the model.
-
-        Parameters
-        ----------
-        *args, **frames : array
-            Frame inputs in the order of the model's inputs, or by name. Those with a default in the file are optional.
-        out : ndarray or dict of str to ndarray, optional
-            Where results go; nothing is allocated then.
-
-        Returns
-        -------
-        The array of the one output that is not state, or a dict by output name where there are several; `out` when
-        given. Where all outputs are state, they are the result.
-
-        Notes
-        -----
-        An empty chunk leaves the state as it is. Results along time are empty then; where a lifted stream has one of
-        the last step alone, it is refused with ShapeError.
-        """
-        if len(args) == 1 and not frames and len(self.inputs) == 1:
-            (buffer,) = self.inputs.values()
-            frame = args[0]
-            if type(frame) is np.ndarray and frame.shape == buffer.shape and frame.dtype == buffer.dtype and frame.size:
-                if out is not None:
-                    self._check_out(self.outputs, out)
-                buffer[...] = frame
-                self.step()
-                return self._results(self.outputs, out)
+    def _call_any(self, args: tuple[Any, ...], frames: dict[str, Any], out: Any) -> Any:
+        """Any frames, where `FrameCalls` does not know what to do with them: converts, binds, refuses."""
         return self._call(self._named(args, frames), out)
 
     def _call(self, frames: dict[str, Any], out: Any) -> Any:
@@ -249,7 +223,20 @@ class Stream:
                 del self._bindings[next(iter(self._bindings))]
             self._bindings[key] = binding
         self._make_current(binding)
+        fed_as_bound = not deciding and binding.inputs.keys() == frame_shapes.keys()
+        self._use_plain(binding if fed_as_bound else None)
         return binding
+
+    def _use_plain(self, binding: Binding | None) -> None:
+        """Frames and results that are as these buffers need no more looking at."""
+        if binding is None or not isinstance(binding.runner, Runner):
+            self._take_plain(None, {}, {}, 0)
+            return
+        names = [port.name for port in self._frame_ports]
+        inputs = {name: binding.inputs[name] for name in names if name in binding.inputs}
+        in_order = [a == b for a, b in zip(names, inputs, strict=False)] + [False]
+        results = {name: binding.outputs[name] for name in self._result_names}
+        self._take_plain(binding.runner, inputs, results, in_order.index(False))
 
     def _make_current(self, binding: Binding) -> None:
         """Ports become plain attributes, so that s.x and s.step cost no more than a look-up."""

@@ -71,6 +71,42 @@ def gather_net() -> bytes:
     return _model([node], [_info("ids", ["n"], TensorProto.INT64)], [_info("y", ["n", 3])], [table])
 
 
+def running_sum_net() -> bytes:
+    """ids [2] int64, acc [3] -> y = acc_out = acc + the sum of those rows of a table of 4."""
+    arrays = {"table": np.arange(12, dtype=np.float32).reshape(4, 3), "axis": np.array([0], np.int64)}
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("ReduceSum", ["rows", "axis"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["acc", "sum"], ["acc_out"]),
+        helper.make_node("Identity", ["acc_out"], ["y"]),
+    ]
+    inputs = [_info("ids", [2], TensorProto.INT64), _info("acc", [3])]
+    initializers = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    return _model(nodes, inputs, [_info("y", [3]), _info("acc_out", [3])], initializers)
+
+
+def default_net() -> bytes:
+    """a [2], which has a default (3, 4), and b [2] -> a + b."""
+    default = numpy_helper.from_array(np.array([3, 4], np.float32), "a")
+    node = helper.make_node("Add", ["a", "b"], ["y"])
+    return _model([node], [_info("a", [2]), _info("b", [2])], [_info("y", [2])], [default])
+
+
+def sum_and_difference_net() -> bytes:
+    """a [2] and b [2] -> a + b and a - b."""
+    nodes = [helper.make_node(op, ["a", "b"], [name]) for op, name in (("Add", "sum"), ("Sub", "difference"))]
+    return _model(nodes, [_info("a", [2]), _info("b", [2])], [_info("sum", [2]), _info("difference", [2])], [])
+
+
+def window_net() -> bytes:
+    """x [4] and the number of its first elements that are wanted, which is 2 by default."""
+    arrays = {"zero": np.array([0], np.int64), "count": np.array([2], np.int64)}
+    node = helper.make_node("Slice", ["x", "zero", "count"], ["y"])
+    initializers = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    inputs = [_info("x", [4]), _info("count", [1], TensorProto.INT64)]
+    return _model([node], inputs, [_info("y", ["n"])], initializers)
+
+
 def cache_net() -> bytes:
     """x [1, 2, T] -> y, a Conv of width 3 over the frames behind `cache`, minus the frame before (`last` at first)."""
     arrays = {"W": np.ones((2, 2, 3), np.float32), "minus2": -2, "minus1": -1, "zero": 0, "end": 2**31, "axis": 2}

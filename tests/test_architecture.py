@@ -250,7 +250,7 @@ def test_python_files_are_short(path):
     assert len(path.read_text().splitlines()) <= 450
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.pyx")), ids=ids)
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.px[dix]")) + sorted(PACKAGE.glob("*.pyx")), ids=ids)
 def test_cython_files_are_short(path):
     assert len(path.read_text().splitlines()) <= 500
 

@@ -58,6 +58,7 @@ def test_sdist_holds_sources_and_nothing_generated(sdist):
     kinds = {"*.c", "*.h"}
     expected = {str(p.relative_to(ROOT)) for kind in kinds for p in (ROOT / "src_c").rglob(kind)}
     expected |= {f"gateinfer/_core.{kind}" for kind in ("pyx", "pxd", "pyi")} | {
+        "gateinfer/_runner.pxi",
         "gateinfer/py.typed",
         "LICENSE",
         "setup.py",
