@@ -34,16 +34,18 @@ class Case:
 
 
 @cache
-def layer(op: str, size: int, seq_len: int, batch: int) -> bytes:
+def layer(op: str, size: int, seq_len: int, batch: int, biases: bool = True) -> bytes:
     """One forward layer, input_size = hidden_size: x [T, N, I], states h (and c) [1, N, H] -> y [T, 1, N, H]."""
     rng = np.random.default_rng(size)
     rows = GATES[op] * size
     bound = 1 / np.sqrt(size)  # PyTorch's initialisation
-    shapes = {"W": (1, rows, size), "R": (1, rows, size), "B": (1, 2 * rows)}
+    shapes = {"W": (1, rows, size), "R": (1, rows, size)} | ({"B": (1, 2 * rows)} if biases else {})
     weights = [numpy_helper.from_array(rng.uniform(-bound, bound, s).astype(np.float32), n) for n, s in shapes.items()]
     states = ["h", "c"] if op == "LSTM" else ["h"]
     attrs = {"hidden_size": size} | ({"linear_before_reset": 1} if op == "GRU" else {})
-    node = helper.make_node(op, ["x", "W", "R", "B", "", *states], ["y", *(f"{s}n" for s in states)], **attrs)
+    node = helper.make_node(
+        op, ["x", "W", "R", "B" if biases else "", "", *states], ["y", *(f"{s}n" for s in states)], **attrs
+    )
 
     def port(name: str, *shape: int):
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

@@ -110,11 +110,32 @@ def make_stream_case(seed: int) -> Case:
     opset = int(rng.choice((7, 14, 22)))
     sizes = _sizes(rng, portable=True) | {"T": int(rng.integers(20, 40)), "D": 1}
     attrs = _attributes(rng, kind, opset, "forward", sizes, portable=False)
-    arrays = _arrays(rng, kind, attrs, sizes)
+    return _stream_case(seed, rng, kind, opset, attrs, sizes, _arrays(rng, kind, attrs, sizes))
+
+
+def make_cell_case(kind: str, sizes: dict[str, int], attrs: dict[str, Any], peepholes: bool = False) -> Case:
+    """A layer of these sizes (T, N, I, H) and attributes, states as in `make_stream_case`; with B, and P if wanted."""
+    rng = np.random.default_rng([sizes["H"], 3])
+    sizes = sizes | {"D": 2 if attrs.get("direction") == "bidirectional" else 1}
+    attrs = {"hidden_size": sizes["H"]} | attrs
+    arrays = _arrays(rng, kind, attrs, sizes, ("B", "P") if peepholes else ("B",))
+    return _stream_case(0, rng, kind, 14, attrs, sizes, arrays)
+
+
+def _stream_case(
+    seed: int,
+    rng: np.random.Generator,
+    kind: str,
+    opset: int,
+    attrs: dict[str, Any],
+    sizes: dict[str, int],
+    arrays: dict[str, np.ndarray],
+) -> Case:
     states = INPUTS[kind][5:7]
     arrays = {n: a for n, a in arrays.items() if n not in (*states, "sequence_lens")}
     axis = 0 if attrs.get("layout") else 1
-    start = np.zeros((sizes["N"], 1, sizes["H"]) if axis == 0 else (1, sizes["N"], sizes["H"]), np.float32)
+    N, H, D = (sizes[k] for k in "NHD")
+    start = np.zeros((N, D, H) if axis == 0 else (D, N, H), np.float32)
     arrays |= {n: rng.normal(size=start.shape).astype(np.float32) / 2 for n in states}
     feeds = {n: arrays[n] for n in ("X", *states)}
     model = _model(kind, opset, attrs, arrays, set(arrays) - set(feeds), OUTPUTS[kind], symbolic=True)
@@ -172,7 +193,14 @@ def _any_case(rng: np.random.Generator, name: str) -> str:
     return "".join(c.upper() if rng.random() < 0.5 else c.lower() for c in name)
 
 
-def _arrays(rng: np.random.Generator, kind: str, attrs: dict[str, Any], sizes: dict[str, int]) -> dict[str, np.ndarray]:
+def _arrays(
+    rng: np.random.Generator,
+    kind: str,
+    attrs: dict[str, Any],
+    sizes: dict[str, int],
+    wanted: tuple[str, ...] | None = None,
+) -> dict[str, np.ndarray]:
+    """Every input of the node with the optional ones that are `wanted`, or a random half of them."""
     T, N, width, H, D = (sizes[k] for k in "TNIHD")
     GH = GATES[kind] * H
     # Exotic activations do not saturate: smaller weights keep gates below one.
@@ -193,7 +221,7 @@ def _arrays(rng: np.random.Generator, kind: str, attrs: dict[str, Any], sizes: d
     }
     if attrs.get("layout"):
         arrays |= {name: arrays[name].swapaxes(0, 1).copy() for name in ("X", "initial_h", "initial_c")}
-    optional = [n for n in INPUTS[kind] if n not in "XWR" and rng.random() < 0.5]
+    optional = wanted or [n for n in INPUTS[kind] if n not in "XWR" and rng.random() < 0.5]
     return {name: arrays[name] for name in INPUTS[kind] if name in "XWR" or name in optional}
 
 

@@ -1,16 +1,22 @@
-"""The bits promise: chunks, batch mates, instruction set and memory layout of the feeds do not change a single bit."""
+"""The bits promise: chunks, rows, threads, instruction set and place in memory do not change a single bit."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import grid
 import numpy as np
 import pytest
+from corpus import ZooCase
+from onnx_models import model as onnx_model
+from onnx_models import node
 
 import gateinfer as gi
+from gateinfer._core import Runner
+from gateinfer.errors import GateInferError
 
 Arrays = dict[str, np.ndarray]
 ISAS = {
@@ -19,6 +25,7 @@ ISAS = {
 }
 """Name of a kernel table -> CPU flags it needs."""
 SEEDS = range(40)
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def _run(model: gi.Model, feeds: Arrays) -> Arrays:
@@ -128,12 +135,16 @@ def _rows(case: grid.Case, name: str, array: np.ndarray, row: int) -> np.ndarray
 # ---- instruction sets -----------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def _runs(isa: str) -> bool:
+    """Whether the CPU says so; that the engine cannot load it is no excuse."""
+    flags = CPU_INFO.read_text().split() if CPU_INFO.exists() else []
+    return set(ISAS.get(isa, ())) <= set(flags)
+
+
 def _require(isa: str) -> None:
-    """Skip where the CPU lacks `isa`; that the engine cannot load it is no excuse."""
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text().split() if info.exists() else []
-    if not set(ISAS[isa]) <= set(flags):
-        pytest.skip(f"this CPU has no {isa}, or does not say so in {info}")
+    if not _runs(isa):
+        pytest.skip(f"this CPU has no {isa}, or does not say so in {CPU_INFO}")
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -148,19 +159,185 @@ def test_instruction_sets_on_the_grid(block: int, isa: str) -> None:
         _same_bits(_run(model, case.feeds), _run(gi.load(content, isa="scalar"), case.feeds), case)
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("name", ["silero-vad", "rnnoise", "plc-nsnet2"])
-def test_instruction_sets_on_real_models(zoo, name: str, isa: str) -> None:
-    _require(isa)
-    case = zoo(name)
-    streams = [m.stream(**case.constants) for m in (gi.load(case.model, isa=isa), gi.load(case.model, isa="scalar"))]
-    for step, (feeds, _) in zip(range(20), case.calls(), strict=False):
-        got, wanted = (stream(*feeds.values()) for stream in streams)
-        _same_bits(_named(got), _named(wanted), f"{name} at step {step}")
-
-
 def _named(result: np.ndarray | Arrays) -> Arrays:
     return result if isinstance(result, dict) else {"": result}
+
+
+# ---- every way through every cell -----------------------------------------------------------------------------------
+
+STEPS, BATCH = 9, 3
+SIZES = (1, 7, 16, 17, 31, 33, 48, 65, 100, 130)
+TEAM_SIZES = (130, 256)
+"""Where a team shares rows, and where it shares units too."""
+CELLS = {
+    "lstm": ("LSTM", {}),
+    "lstm-peepholes": ("LSTM", {"clip": 0.7, "input_forget": 1}),
+    "lstm-activations": ("LSTM", {"activations": ["HardSigmoid", "Softsign", "Elu"], "activation_alpha": [0.2, 0.5]}),
+    "lstm-bidirectional": ("LSTM", {"direction": "bidirectional"}),
+    "gru": ("GRU", {"linear_before_reset": 0, "clip": 1.1}),
+    "gru-linear": ("GRU", {"linear_before_reset": 1}),
+    "gru-reverse": ("GRU", {"linear_before_reset": 1, "direction": "reverse", "activations": ["Softplus", "Relu"]}),
+    "rnn": ("RNN", {}),
+    "rnn-relu": ("RNN", {"activations": ["Relu"], "clip": 2.0}),
+}
+"""Name -> operator and attributes; with `peepholes` in its name, P is given."""
+
+
+@functools.cache
+def _cell(name: str, size: int) -> tuple[grid.Case, Arrays]:
+    """A layer of another input than hidden size, and what the scalar kernels make of it in one call."""
+    kind, attrs = CELLS[name]
+    sizes = {"T": STEPS, "N": BATCH, "I": size // 2 + 3, "H": size}
+    case = grid.make_cell_case(kind, sizes, attrs, "peepholes" in name)
+    return case, _run(gi.load(case.model.SerializeToString(), isa="scalar"), case.feeds)
+
+
+def _in_chunks(case: grid.Case, model: gi.Model, whole: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
+    if case.attrs.get("direction", "forward") == "forward":
+        for cuts in (list(range(1, STEPS)), [2, 3, 7]):
+            yield _streamed(case, model, cuts), whole
+
+
+def _in_rows(case: grid.Case, model: gi.Model, whole: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
+    """One row alone, and rows at other places among more of them than one register tile holds."""
+    for rows in ([1], [2, 0, 1, 0, 2, 2, 1], np.arange(19) % BATCH):
+        picked = {name: np.take(array, rows, 1) for name, array in case.feeds.items()}
+        yield _run(model, picked), {n: np.take(a, rows, _batch_axis(case, n)) for n, a in whole.items()}
+
+
+def _off_boundaries(case: grid.Case, model: gi.Model, whole: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
+    """Every input and output at another offset from a boundary of 64 bytes."""
+    plan = model.plan({name: array.shape for name, array in case.feeds.items()}, {})
+    for first in (4, 20, 40, 60):
+        runner = plan.lowered.new_runner()
+        assert isinstance(runner, Runner)
+        places = enumerate([*plan.lowered.inputs.items(), *plan.lowered.outputs.items()])
+        memory = {}
+        for i, (name, (tensor, dtype, shape)) in places:
+            memory[name] = _at_offset(case.feeds.get(name, np.zeros(shape, dtype)), (first + 12 * i) % 60 + 4)
+            runner.bind(tensor, memory[name])
+        runner.step()
+        yield {name: memory[name] for name in whole}, whole
+
+
+WAYS = {"chunks": _in_chunks, "rows": _in_rows, "offsets": _off_boundaries}
+
+
+@pytest.mark.parametrize("isa", ["scalar", *ISAS])
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_way_gives_the_bits_of_the_whole(cell: str, isa: str) -> None:
+    _require(isa)
+    for size in SIZES:
+        case, whole = _cell(cell, size)
+        model = gi.load(case.model.SerializeToString(), isa=isa)
+        _same_bits(_run(model, case.feeds), whole, case)
+        for name, way in WAYS.items():
+            for got, wanted in way(case, model, whole):
+                _same_bits(got, wanted, f"{name}: {case}")
+
+
+def _load_for_two(content: bytes | Path) -> gi.Model:
+    try:
+        return gi.load(content, threads=2)
+    except GateInferError as refusal:
+        pytest.skip(f"this build refuses threads=2: {refusal}")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_two_threads_give_the_bits_of_one(cell: str) -> None:
+    for size in TEAM_SIZES:
+        case, whole = _cell(cell, size)
+        model = _load_for_two(case.model.SerializeToString())
+        _same_bits(_run(model, case.feeds), whole, case)
+        for name, way in WAYS.items():
+            for got, wanted in way(case, model, whole):
+                _same_bits(got, wanted, f"{name}: {case}")
+
+
+# ---- real models ----------------------------------------------------------------------------------------------------
+
+CALLS = 3
+
+
+def _first_results(case: ZooCase, model: gi.Model) -> list[Arrays]:
+    """Of the first calls; streams carry their state from one to the next."""
+    stream = model.stream(**case.constants) if case.is_stream else None
+    results = []
+    for feeds, _ in itertools.islice(case.calls(), CALLS if stream else 1):
+        placed = {name: _at_offset(array, 4) for name, array in feeds.items()}
+        results.append(_named(stream(**placed)) if stream else _run(model, placed | case.constant_feeds()))
+    return results
+
+
+def _same_results(got: list[Arrays], wanted: list[Arrays], what: object) -> None:
+    for step, (one, other) in enumerate(zip(got, wanted, strict=True)):
+        _same_bits(one, other, f"{what} at step {step}")
+
+
+def test_real_models_on_every_instruction_set(zoo_case: ZooCase) -> None:
+    wanted = _first_results(zoo_case, gi.load(zoo_case.model, isa="scalar"))
+    able = [isa for isa in ISAS if _runs(isa)]
+    for isa in able:
+        _same_results(_first_results(zoo_case, gi.load(zoo_case.model, isa=isa)), wanted, f"{zoo_case}, {isa}")
+    if not able:
+        pytest.skip("this CPU has no instruction set to compare with")
+
+
+def test_real_models_on_two_threads(zoo_case: ZooCase) -> None:
+    model = _load_for_two(zoo_case.model)
+    _same_results(_first_results(zoo_case, model), _first_results(zoo_case, gi.load(zoo_case.model)), zoo_case)
+
+
+# ---- lines of any length, denormals and zeros of both signs ---------------------------------------------------------
+
+CHANNELS, LINES, COLUMNS = 20, 6, 40
+SPECIAL = np.array([0.0, -0.0, 1e-42, -1e-42, 1e-39, -3e-39, 1.5, -2.0, 1e-20, -1e-20], np.float32)
+_FACTORS = np.array([0.0, -0.0, 1.0, -0.5, 1e-3, 1e-30], np.float32)
+
+
+def _factors(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape)).choice(_FACTORS, shape)
+
+
+LINE_NETS: dict[str, tuple[list, Arrays]] = {
+    "conv": ([node("Conv", "x W B", "y", pads=[1, 0, 1, 0])], {"W": _factors(4, CHANNELS, 3, 1), "B": _factors(4)}),
+    "one-output": ([node("Conv", "x W", "y", pads=[1, 0, 1, 0])], {"W": _factors(1, CHANNELS, 3, 1)}),
+    "depthwise": ([node("Conv", "x W", "y", group=CHANNELS)], {"W": _factors(CHANNELS, 1, 3, 1)}),
+    "transposed": ([node("ConvTranspose", "x W", "y", strides=[2, 1])], {"W": _factors(CHANNELS, 4, 3, 1)}),
+    "maximum": ([node("MaxPool", "x", "y", kernel_shape=[2, 1], strides=[2, 1])], {}),
+    "average": ([node("AveragePool", "x", "y", kernel_shape=[2, 1], strides=[2, 1])], {}),
+    "largest": ([node("ReduceMax", "x", "y", axes=[2])], {}),
+    "least": ([node("ReduceMin", "x", "y", axes=[1, 2])], {}),
+    "sum": ([node("ReduceSum", "x axis", "y")], {"axis": np.array([1])}),
+    "softmax": ([node("Softmax", "x", "y", axis=1)], {}),
+    "dense": (
+        [
+            node("Transpose", "x", "t", perm=[0, 2, 3, 1]),
+            node("MatMul", "t W", "z"),
+            node("Transpose", "z", "y", perm=[0, 3, 1, 2]),
+        ],
+        {"W": _factors(CHANNELS, 33)},
+    ),
+    "element-wise": (
+        [node("Relu", "x", "a"), node("Mul", "a k", "b"), node("Max", "b x", "c"), node("LeakyRelu", "c", "y")],
+        {"k": SPECIAL[:LINES].reshape(LINES, 1)},
+    ),
+}  # fmt: skip
+"""x [N, 20, 6, T] -> y, in which no column of T depends on another one."""
+
+
+@pytest.mark.parametrize("net", LINE_NETS)
+def test_columns_alone_or_in_lines(net: str) -> None:
+    nodes, constants = LINE_NETS[net]
+    content = onnx_model(nodes, {"x": ["N", CHANNELS, LINES, "T"]}, "y", constants).SerializeToString()
+    x = np.random.default_rng(0).choice(SPECIAL, (2, CHANNELS, LINES, COLUMNS))
+    wanted = _run(gi.load(content, isa="scalar"), {"x": x})["y"]
+    for isa in filter(_runs, ("scalar", *ISAS)):
+        loaded = gi.load(content, isa=isa)
+        for width in (1, 3, 7, 8, 17, COLUMNS):
+            parts = [_run(loaded, {"x": x[..., i : i + width]})["y"] for i in range(0, COLUMNS, width)]
+            _same_bits({"y": np.concatenate(parts, -1)}, {"y": wanted}, f"{isa}, {width} columns")
+        _same_bits({"y": _run(loaded, {"x": x[1:]})["y"]}, {"y": wanted[1:]}, f"{isa}, the second row")
 
 
 # ---- memory layout of the feeds -------------------------------------------------------------------------------------

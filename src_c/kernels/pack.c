@@ -1,5 +1,7 @@
-/* Packing: rows of ONNX weight matrices become panel lines of 16 lanes. */
+/* Packing: rows of ONNX weight matrices become panel lines of 16 lanes. Biases are added and weights rounded here, so the
+ * floating-point mode is the engine's: packed weights do not depend on the caller's. */
 #include "../base/arena.h"
+#include "../base/fpmode.h"
 #include "../base/status.h"
 #include "cell_layout.h"
 #include "dense.h"
@@ -111,18 +113,15 @@ static void pack_biases(const gi_cell *cell, const gi_cell_layout *at, const flo
     }
 }
 
-int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed,
-                 gi_error *err) {
-    int64_t size = gi_cell_packed_size(cell, err), H = cell->hidden_size, I = cell->input_size, G = gi_cell_gates(cell);
-    if (size < 0) return (int)size;
-    if (P && cell->kind != GI_LSTM) return gi_fail(err, GI_ERR_ARGUMENT, "only an LSTM has peepholes");
-    gi_cell_layout at = gi_cell_place(cell);
-    memset(packed, 0, (size_t)size * sizeof(float));
+/* packed is zero before. */
+static void pack_cell(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed) {
+    const int64_t H = cell->hidden_size, I = cell->input_size, G = gi_cell_gates(cell);
+    const gi_cell_layout at = gi_cell_place(cell);
     if (B) pack_biases(cell, &at, B, packed);
     if (cell->kind == GI_RNN) {
         pack_grouped(packed + at.w, cell->weights, I, H, W, 1, I);
         pack_grouped(packed + at.r, cell->weights, H, H, R, 1, H);
-        return GI_OK;
+        return;
     }
     int split = cell->kind == GI_GRU && !cell->linear_before_reset;
     pack_gates(packed + at.w, cell, W, I, G);
@@ -130,6 +129,17 @@ int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const floa
     if (split) pack_grouped(packed + at.r_candidate, cell->weights, H, H, R + 2 * H * H, 1, H);
     packed[0] = P ? 1.0f : 0.0f;
     for (int64_t g = 0; P && g < 3; g++) pack_bias(packed + at.extra, 3, g, H, P + g * H, NULL);
+}
+
+int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed,
+                 gi_error *err) {
+    int64_t size = gi_cell_packed_size(cell, err);
+    if (size < 0) return (int)size;
+    if (P && cell->kind != GI_LSTM) return gi_fail(err, GI_ERR_ARGUMENT, "only an LSTM has peepholes");
+    memset(packed, 0, (size_t)size * sizeof(float));
+    const gi_fpmode caller = gi_fpmode_enter();
+    pack_cell(cell, W, R, B, P, packed);
+    gi_fpmode_leave(caller);
     return GI_OK;
 }
 
@@ -149,7 +159,9 @@ int gi_dense_pack(int weights, int64_t K, int64_t N, const float *w, int64_t k_s
     if (bias) memcpy(packed, bias, (size_t)N * sizeof(float));
     float *panels = packed + gi_blocks(N) * GI_BLOCK;
     if (!gi_dense_is_striped(K, N)) {
+        const gi_fpmode caller = gi_fpmode_enter();
         pack_grouped(panels, weights, K, N, w, k_stride, n_stride);
+        gi_fpmode_leave(caller);
         return GI_OK;
     }
     for (int64_t n = 0; n < N; n++)

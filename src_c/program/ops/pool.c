@@ -50,16 +50,22 @@ static void place_window(const pool_op *op, int axis, int64_t position, int64_t 
     gi_inside(t->start[axis], w->dilation[axis], w->kernel[axis], extent, &t->low[axis], &t->high[axis]);
 }
 
-static void pool_plane(const pool_op *op, float *out, const float *plane) {
+/* A line of op->ow (< SHORT_LINE) windows. The kernel's maximum flushes denormals and a comparison does not, so that the
+ * figures pass through the kernel here too: how long a line is shall not show. */
+static void pool_short_line(const pool_op *op, const gi_kernels *kernels, float *out, const float *plane, int64_t y) {
+    float line[SHORT_LINE];
     taps t;
-    for (int64_t y = 0; y < op->oh; y++) {
-        place_window(op, 0, y, op->h, &t);
-        for (int64_t x = 0; x < op->ow; x++) {
-            place_window(op, 1, x, op->w, &t);
-            out[y * op->out_stride[0] + x * op->out_stride[1]] =
-                op->maximum ? pool_maximum(op, plane, &t) : pool_average(op, plane, &t);
-        }
+    place_window(op, 0, y, op->h, &t);
+    for (int64_t x = 0; x < op->ow; x++) {
+        place_window(op, 1, x, op->w, &t);
+        line[x] = op->maximum ? pool_maximum(op, plane, &t) : pool_average(op, plane, &t);
     }
+    if (op->maximum) kernels->arithmetic[GI_MAX](line, line, 1, line, 1, op->ow);
+    for (int64_t x = 0; x < op->ow; x++) out[y * op->out_stride[0] + x * op->out_stride[1]] = line[x];
+}
+
+static void pool_plane(const pool_op *op, const gi_kernels *kernels, float *out, const float *plane) {
+    for (int64_t y = 0; y < op->oh; y++) pool_short_line(op, kernels, out, plane, y);
 }
 
 /* acc [n]: joins in what tap (i, j) of the windows of line y from x on sees. `line`: the input line under tap i. */
@@ -140,7 +146,7 @@ static int pool_run(const gi_run *run) {
         float *out = (float *)(run->at[0] + i * run->step[0]);
         const float *plane = (const float *)(run->at[1] + i * run->step[1]);
         if (op->lanes) pool_image(op, run->frame->kernels, out, plane);
-        else if (op->ow < SHORT_LINE) pool_plane(op, out, plane);
+        else if (op->ow < SHORT_LINE) pool_plane(op, run->frame->kernels, out, plane);
         else pool_lines(op, run->frame->kernels, out, plane);
     }
     return GI_OK;
