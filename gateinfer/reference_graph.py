@@ -12,6 +12,7 @@ import numpy as np
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Graph, Node
 from gateinfer.graph.node_proto import node_proto
+from gateinfer.graph.plain_ops import compute
 from gateinfer.graph.recurrent_attrs import parse_recurrent
 from gateinfer.reference import Array, State, gru, lstm, rnn
 
@@ -126,6 +127,8 @@ def _operator(node: Node, opset: int) -> Operator:
         return _flattened_softmax(node, opset)
     if node.op == "ConvTranspose" and node.attrs.get("group", 1) > 1:
         return _grouped_conv_transpose(node, opset)
+    if node.op == "GatherElements":  # onnx.reference takes an axis of 64 elements at most
+        return lambda inputs: tuple(compute(node, (), inputs, opset))
     return _onnx_operator(node, opset)
 
 

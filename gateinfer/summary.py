@@ -139,14 +139,15 @@ def summarize(
     sample, times, note = _looked_at(model, dict(shapes or {}), dict(constants or {}), time)
     parts, rows = list_parts(sample.plan, times) if sample else ((), open_rows(model.graph))
     program = sample.plan.lowered.program if sample else None
-    kind, states = _use(model)
+    layers = list_layers(sample.plan) if sample else ()
+    kind, states = _use(model, has_layers=bool(layers))
     return Summary(
         isa=model.isa,
         kind=kind,
         inputs=tuple(_port(port) for port in model.inputs),
         outputs=tuple(_port(port) for port in model.outputs),
         states=states,
-        layers=list_layers(sample.plan) if sample else (),
+        layers=layers,
         recognised=tuple(_recognised(sample)) if sample else (),
         parts=parts,
         rows=rows,
@@ -187,9 +188,9 @@ def _first_line(error: Exception) -> str:
 # ---- kind and states ----
 
 
-def _use(model: Model) -> tuple[str, tuple[str, ...]]:
-    """How the model is used, and a line per state."""
-    has_layers = any(node.op in ("LSTM", "GRU", "RNN", "Loop", "Scan") for node in all_nodes(model.graph))
+def _use(model: Model, *, has_layers: bool) -> tuple[str, tuple[str, ...]]:
+    """How the model is used, and a line per state. `has_layers`: some are known, recognised ones among them."""
+    has_layers = has_layers or any(node.op in ("LSTM", "GRU", "RNN", "Loop", "Scan") for node in all_nodes(model.graph))
     try:
         states = model.file_states
     except StateMismatch as error:

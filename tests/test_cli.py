@@ -101,8 +101,8 @@ def test_info_table(lstm, capsys, style):
     assert "LSTM" in out and "layer" in out and "multiply-adds" in out
 
 
-def test_figures_where_a_window_needs_more_than_one_frame():
-    """Open extents that count as 1 would leave no program; the batch stays 1."""
+def windows() -> bytes:
+    """x [b, 1, T] -> y [b, 2, T - 49]."""
     weights = numpy_helper.from_array(np.ones((2, 1, 50), np.float32), "W")
     x, y = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", c, t])
@@ -111,8 +111,16 @@ def test_figures_where_a_window_needs_more_than_one_frame():
     node = helper.make_node("Conv", ["x", "W"], ["y"])
     graph = helper.make_graph([node], "windows", [x], [y], [weights])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
-    summary = gi.load(model.SerializeToString()).summary()
+    return model.SerializeToString()
+
+
+def test_figures_where_a_window_needs_more_than_one_frame(tmp_path, capsys):
+    """Open extents that count as 1 would leave no program; the batch stays 1."""
+    summary = gi.load(windows()).summary()
     assert summary.macs and "(1, 1, 512)" in summary.note
+    (tmp_path / "windows.onnx").write_bytes(windows())
+    assert main(["validate", str(tmp_path / "windows.onnx"), "--steps", "2"]) == 0
+    assert "agrees" in capsys.readouterr().out
 
 
 def test_summary_prints(lstm):
@@ -261,9 +269,13 @@ def test_bound_onnxruntime_carries_state(lstm):
 
 
 def test_open_extents_are_explained(zoo, capsys):
-    """Silero pads by reflection, so a frame of made-up length 1 cannot work: the error names the missing option."""
-    assert main(["bench", str(zoo("silero-vad").model), "--set", "sr=16000"]) == 2
-    assert_one_line_error(capsys, "input", "--shape")
+    """Silero pads by reflection: a frame of length 1 cannot work, a longer one is picked. It wants to know sr."""
+    model = str(zoo("silero-vad").model)
+    assert main(["validate", model, "--set", "sr=16000", "--steps", "2"]) == 0
+    assert main(["validate", model, "--set", "sr=16000", "--shape", "input=1,3"]) == 2
+    capsys.readouterr()
+    assert main(["validate", model]) == 2
+    assert_one_line_error(capsys, "--set sr=")
 
 
 def test_demo(zoo, capsys):

@@ -511,6 +511,8 @@ MIXING = {
     "attention": ([gru("x", "Y hn", ""), node("Squeeze", "Y axis1", "s"), node("Transpose", "s", "k", perm=[1, 2, 0]),
                    node("Transpose", "s", "q", perm=[1, 0, 2]), node("MatMul", "q k", "y")], "MatMul"),
     "query of the last": ([gru("x", "Y hn", ""), node("Mul", "Y hn", "y")], "Mul"),
+    "final state turned": ([gru("x", "Y hn", ""), node("Squeeze", "Y axis1", "s"),
+                            node("Transpose", "hn", "turned", perm=[1, 0, 2]), node("Add", "s turned", "y")], "Add"),
     "position": ([node("Shape", "x", "shape"), node("Gather", "shape zero", "t"), node("Range", "zero t one0", "r"),
                   node("Cast", "r", "f", to=1), node("Unsqueeze", "f axes12", "p"), node("Add", "x p", "a"),
                   gru("a", "y", "")], "Add"),

@@ -70,6 +70,20 @@ def test_directions_are_written_side_by_side():
     compare(run_lowered(lowered, feeds)["Y"], session.run(None, feeds)[0].astype(np.float64), 0, 1e-6)
 
 
+@pytest.mark.parametrize("op", ["GRU", "LSTM"])
+def test_final_states_of_both_directions_side_by_side(op):
+    """[D, N, H] to [N, D H], as classifiers do behind a bidirectional layer, whether all steps are used or not."""
+    gates, results = {"GRU": (3, ("h",)), "LSTM": (4, ("h", "c"))}[op]
+    constants = {"W": random(2, gates * 2, 3), "R": random(2, gates * 2, 2), "s": integers(4, 4)}
+    for every in ("_", "all"):
+        nodes = [node(op, "X W R", f"{every} {' '.join(results)}", hidden_size=2, direction="bidirectional")]
+        for name in results:
+            nodes.append(node("Transpose", name, f"{name}t", perm=[1, 0, 2]))
+            nodes.append(node("Reshape", f"{name}t s", f"{name}y"))
+        outputs = [f"{name}y" for name in results] + [every] * (every != "_")
+        check(nodes, {"X": random(5, 4, 3)}, constants, outputs=tuple(outputs), atol=1e-6)
+
+
 def test_outputs_that_are_inputs_constants_or_views():
     nodes = [node("Identity", "X", "same"), node("Transpose", "X", "turned"), node("Identity", "K", "known")]
     check(nodes, {"X": random(3, 4)}, {"K": random(2)}, outputs=("same", "turned", "known"))

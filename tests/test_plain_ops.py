@@ -10,6 +10,7 @@ from gateinfer.graph.infer import infer
 from gateinfer.graph.ir import Node, TensorType
 from gateinfer.graph.plain_ops import _OTHERS as OTHERS
 from gateinfer.graph.plain_ops import ELEMENTWISE, is_plain
+from gateinfer.reference_graph import _operator as reference_operator
 
 OPSET = 17
 INTS = np.array([[-7, -3, 5], [9, 2, -8]])
@@ -51,6 +52,8 @@ CASES += [
     ("Squeeze", [INTS[None, :, :1]], {}, 1),
     ("Unsqueeze", [INTS, i8(0, -1)], {}, 1),
     ("Flatten", [INTS[None]], {"axis": 2}, 1),
+    ("GatherElements", [INTS, np.array([[0, -1], [2, 1]])], {"axis": 1}, 1),
+    ("GatherElements", [FLOATS, np.array([[1, 0, -1], [0, 1, 0]], "i4")], {}, 1),
     ("Cast", [FLOATS], {"to": 7}, 1),
     ("Cast", [INTS], {"to": 9}, 1),
     ("Cast", [BOOLS], {"to": 10}, 1),
@@ -98,6 +101,18 @@ def test_a_slice_with_an_omitted_axis_list():
     values = [INTS, i8(1), i8(-9), None, i8(-1)]
     types = infer(node, [v if v is None else TensorType(v.dtype, v.shape) for v in values], values, OPSET)
     np.testing.assert_array_equal(evaluate(node, types, values, OPSET)[0], INTS[::-1])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_elements_of_a_long_axis_and_of_a_part_of_the_others(axis):
+    """More than `onnx.reference` takes, in folding and in the float64 reference: there an axis has at most 64."""
+    data = np.arange(600, dtype="f4").reshape(2, 300) if axis else np.arange(600, dtype="f4").reshape(300, 2)
+    index = np.array([[299, 3, -1]]).reshape((1, 3) if axis else (3, 1))
+    wanted = np.array([data[0, i] if axis else data[i, 0] for i in (299, 3, -1)]).reshape(index.shape)
+    node = Node("GatherElements", ("x", "i"), ("y",), {"axis": axis})
+    types = infer(node, [TensorType(v.dtype, v.shape) for v in (data, index)], [data, index], OPSET)
+    np.testing.assert_array_equal(evaluate(node, types, [data, index], OPSET)[0], wanted)
+    np.testing.assert_array_equal(reference_operator(node, OPSET)([data, index])[0], wanted)
 
 
 def test_a_split_into_more_parts_than_have_names():

@@ -188,6 +188,16 @@ def test_summary_says_what_was_recognised(kind):
     assert f"{kind} recognised from" in text
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_summary_knows_of_layers_that_only_shapes_reveal(kind):
+    net = Steps(kind, zero=True)
+    net.stack([net.step(x) for x in frames(net.s, 3)])
+    net.results = [(net.s.emit("ReduceSum", net.results[0][0], net.s.ints(0)), "y")]
+    summary = gi.load(net.model((3, 2, WIDTH)).SerializeToString(), fallback=None).summary()
+    assert [layer.op for layer in summary.layers] == [kind]
+    assert "no recurrent layer" not in summary.kind
+
+
 # ---- what does not ---------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from nets import recurrent_net
+from onnx import TensorProto
 from onnx_models import model as make_model
 from onnx_models import node
 
@@ -69,6 +70,25 @@ def test_without_an_oracle_nothing_is_proved(frames, monkeypatch):
         report.check()
     with pytest.raises(gi.GateInferError, match="no oracle is called"):
         gi.validate(model, frames, oracles=["gut feeling"])
+
+
+def test_an_oracle_that_lacks_an_operator_is_left_out():
+    """What runs as an island may be unknown to the reference."""
+    proto = make_model([node("Det", "x", "d"), node("Tanh", "d", "y")], {"x": ("N", 3, 3)}, "y", opset=17)
+    report = gi.validate(gi.load(proto.SerializeToString()), [np.ones((n, 3, 3), np.float32) for n in (2, 1)])
+    assert report.ok and {row.oracle for row in report.rows} == {"onnxruntime"}
+    assert "Det" in report.skipped["reference"]
+
+
+def test_states_in_float16_lose_the_same_in_the_reference():
+    """A state that decays slowly: what float16 drops at every step adds up, in the file as in the engine."""
+    nodes = [node("Mul", "h slow", "scaled"), node("Add", "scaled x", "hn"), node("Identity", "hn", "y")]
+    proto = make_model(nodes, {"x": (1, 4), "h": (1, 4)}, "y hn", {"slow": np.full(4, 0.99, np.float16)}, opset=17)
+    for port in (*proto.graph.input, *proto.graph.output):
+        port.type.tensor_type.elem_type = TensorProto.FLOAT16
+    model = gi.load(proto.SerializeToString())
+    frames = list(np.random.default_rng(0).uniform(0, 1, (300, 1, 4)).astype(np.float16))
+    assert gi.validate(model, frames, oracles=["reference"]).ok
 
 
 # ---- states that streams lift -----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from gateinfer.cli.data import (
 )
 from gateinfer.cli.render import Screen
 from gateinfer.errors import GateInferError, ShapeError, StateMismatch
-from gateinfer.samples import SEQUENCE, open_extents, sample_shapes
+from gateinfer.samples import sample_shapes
 
 if TYPE_CHECKING:
     from gateinfer.model import Model
@@ -96,8 +96,8 @@ def validate(args: argparse.Namespace, screen: Screen) -> int:
     if args.data:
         frames = _frames_from_file(args, model, constants)
     else:
-        lifts = args.lift and _lifts(model)
-        shapes = dict(args.shapes) if lifts else _sequence_shapes(args, model, constants)
+        lifts, given = args.lift and _lifts(model), dict(args.shapes)
+        shapes = given if lifts else sample_shapes(model, given, constants)
         frames = random_frames(model, frame_ports(model, constants), shapes, args.steps)
     options: dict[str, Any] = {"lift": args.lift} | ({"oracles": tuple(args.against)} if args.against else {})
     with screen.progress("validating") as progress, _explained(args, model, constants):
@@ -123,7 +123,7 @@ def bench(args: argparse.Namespace, screen: Screen) -> int:
 
     model = _load(args, screen)
     constants = constants_of(model, args.settings)
-    shapes = _sequence_shapes(args, model, constants)
+    shapes = sample_shapes(model, dict(args.shapes), constants)
     frames = random_frames(model, frame_ports(model, constants), shapes, count=16)
     with screen.progress("timing") as progress, _explained(args, model, constants):
         result, skipped = compare_engines(
@@ -180,12 +180,6 @@ def _lifts(model: Model) -> bool:
         return False
 
 
-def _sequence_shapes(args: argparse.Namespace, model: Model, constants: Arrays) -> dict[str, tuple[int, ...]]:
-    """Shapes of made-up frames. Those of a whole-sequence model are picked: one step shows little of it."""
-    given = dict(args.shapes)
-    return sample_shapes(model, given, constants) if open_extents(model) == SEQUENCE else given
-
-
 def _step(step: int | None) -> str:
     return "-" if step is None else str(step)
 
@@ -196,12 +190,15 @@ def _explained(args: argparse.Namespace, model: Model, constants: Arrays) -> Ite
     try:
         yield
     except ShapeError as error:
-        guessed = [] if getattr(args, "data", None) else guessed_ports(frame_ports(model, constants), dict(args.shapes))
-        if not guessed:
+        ports = [] if getattr(args, "data", None) else frame_ports(model, constants)
+        deciding = [port.name for port in ports if model.is_deciding(port.name)]
+        guessed = guessed_ports([port for port in ports if port.name not in deciding], dict(args.shapes))
+        remedies = [f"{name} decides over shapes: pass --set {name}=NUMBER" for name in deciding]
+        if guessed:
+            remedies.append(f"open extents of {', '.join(guessed)} were made up: pass --shape NAME=N,N")
+        if not remedies:
             raise
-        raise ShapeError(
-            f"{error}; open extents of {', '.join(guessed)} counted as 1: pass --shape NAME=N,N"
-        ) from error
+        raise ShapeError("; ".join([str(error), *remedies])) from error
 
 
 def _figures(name: str, array: np.ndarray) -> tuple[str, str, str, str, str, str]:

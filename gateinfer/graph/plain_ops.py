@@ -86,6 +86,13 @@ def _gather(node: Node, _types: Sequence[TensorType], values: Values, _opset: in
     return [np.take(values[0], values[1], axis=node.attrs.get("axis", 0))]
 
 
+def _gather_elements(node: Node, _types: Sequence[TensorType], values: Values, _opset: int) -> list[np.ndarray]:
+    data, index = values
+    axis = node.attrs.get("axis", 0) % data.ndim
+    fitting = tuple(slice(None if i == axis else extent) for i, extent in enumerate(index.shape))
+    return [np.take_along_axis(data[fitting], index, axis)]
+
+
 def _concat(node: Node, _types: Sequence[TensorType], values: Values, _opset: int) -> list[np.ndarray]:
     return [np.concatenate(values, axis=node.attrs.get("axis", 1))]
 
@@ -114,5 +121,6 @@ def _split(node: Node, types: Sequence[TensorType], values: Values, _opset: int)
 _OTHERS: Final = {
     "Reshape": _reshape, "Squeeze": _reshape, "Unsqueeze": _reshape, "Flatten": _reshape, "Cast": _cast,
     "CastLike": _cast, "Expand": _expand, "ConstantOfShape": _fill, "Range": _range, "Gather": _gather,
-    "Concat": _concat, "Transpose": _transpose, "Slice": _slice, "Split": _split, "MatMul": _matmul,
+    "GatherElements": _gather_elements, "Concat": _concat, "Transpose": _transpose, "Slice": _slice, "Split": _split,
+    "MatMul": _matmul,
 }  # fmt: skip

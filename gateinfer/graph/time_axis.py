@@ -49,7 +49,12 @@ class Tracker:
         if fault:
             result = replace(result, fault=fault)
         for name in filter(None, node.outputs):
-            self.places.setdefault(name, result)
+            self.places.setdefault(name, result if self._has_axis(name, result.axis) else replace(result, axis=GONE))
+
+    def _has_axis(self, name: str, axis: int) -> bool:
+        """False where the results of a node differ in rank and `axis` is one of the others."""
+        shape = self.graph.types[name].shape
+        return shape is not None and axis < len(shape)
 
     def _mixed(self, step: Step) -> Place:
         """At fault; the axis goes on if it seems to, so that the recurrent nodes behind it can be found."""

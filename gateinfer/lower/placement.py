@@ -53,6 +53,8 @@ def _joins_directions(ctx: Lowering, node: Node) -> bool:
     layer = ctx.producers.get(transpose.input(0))
     if layer is None or layer.op not in RECURRENT or ctx.sole_user(transpose.input(0)) is not transpose:
         return False
+    if transpose.input(0) != layer.output(0):
+        return False  # a final state, which is small
     y = Tensor.dense(-1, ctx.dtype(layer.output(0)), ctx.shape(layer.output(0)))
     return _transposed(y, transpose).reshape(ctx.shape(node.output(0))) is None
 
