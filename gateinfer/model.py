@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gateinfer import islands
+from gateinfer import _core, islands
 from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, UnsupportedOp, shown
 from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer
 from gateinfer.graph.bind import bind_shapes, resolve

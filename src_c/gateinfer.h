@@ -40,7 +40,6 @@ typedef struct gi_error { int status; char text[256]; } gi_error;
 
 /* ---- kernels ------------------------------------------------------------------------------------------------------ */
 typedef struct gi_kernels gi_kernels;
-
 /* The table called `name` ("scalar", "avx2", "avx512"), or for "auto" the widest this CPU runs and the environment
  * variable GATEINFER_ISA allows. NULL with NOT_COMPILED or CANNOT_RUN (two different errors) on failure. */
 GI_API const gi_kernels *gi_kernels_get(const char *name, gi_error *err);
@@ -56,7 +55,6 @@ typedef enum gi_dtype {
 GI_API size_t gi_dtype_size(int dtype);                               /* 0 for an unknown dtype */
 
 enum { GI_MAX_RANK = 8 };
-
 /* A strided window on a tensor: element (i0, i1, ..) is at offset + i0 * stride[0] + i1 * stride[1] + .., in elements.
  * Strides may be 0 (broadcast) or negative. tensor < 0 means "absent" where an operand is optional. */
 typedef struct gi_view {
@@ -105,7 +103,6 @@ typedef struct gi_activation { int32_t kind; float alpha, beta; } gi_activation;
 
 /* How packed weights are stored; sums are float32 always. The 16-bit ones are rounded to nearest, ties to even. */
 typedef enum gi_weights { GI_WEIGHTS_F32, GI_WEIGHTS_BF16, GI_WEIGHTS_F16, GI_WEIGHTS_COUNT } gi_weights;
-
 /* One direction of one recurrent layer, in ONNX's terms: gate order i o f c (LSTM), z r h (GRU).
  * act: f g h for LSTM, f g for GRU, f for RNN. */
 typedef struct gi_cell {
@@ -275,7 +272,6 @@ GI_API int64_t gi_program_macs(const gi_program *p);                     /* mult
 /* ---- threads ------------------------------------------------------------------------------------------------------ */
 typedef struct gi_team gi_team;
 enum { GI_TEAM_MAX = 64 };
-
 /* `members` threads, the caller of a step included, for streams that share large layers among them; the bits do not change.
  * The others start with the first step that has work for them, and sleep between steps once `keep_hot_ns` have passed (0: at
  * once). A team works for one step at a time; other steps meanwhile run on their caller alone. It outlives its streams. */
@@ -284,7 +280,6 @@ GI_API void gi_team_free(gi_team *team);
 
 /* ---- stream ------------------------------------------------------------------------------------------------------- */
 typedef struct gi_stream gi_stream;
-
 /* `rows` independent rows (>= 1) that step together. All memory is allocated here. */
 GI_API gi_stream *gi_stream_create(const gi_program *p, int64_t rows, gi_error *err);
 GI_API void gi_stream_free(gi_stream *s);

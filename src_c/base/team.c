@@ -1,11 +1,11 @@
 #include "team.h"
+#include "arena.h"
 #include "fpmode.h"
 #include "status.h"
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +19,7 @@ typedef struct member {
 } member;
 
 struct gi_team {
+    gi_arena *arena;                   /* it lives in */
     int members, started;
     pid_t process;                     /* workers exist in this process only */
     int64_t keep_hot_ns;
@@ -166,12 +167,14 @@ gi_team *gi_team_create(int members, int64_t keep_hot_ns, gi_error *err) {
                 members, (long long)keep_hot_ns);
         return NULL;
     }
-    gi_team *team = aligned_alloc(CACHE_LINE, sizeof(gi_team) + (size_t)members * sizeof(member));
+    gi_arena *arena = gi_arena_create();
+    gi_team *team = arena ? gi_arena_take(arena, sizeof(gi_team) + (size_t)members * sizeof(member)) : NULL;
     if (!team) {
+        gi_arena_free(arena);
         gi_fail(err, GI_ERR_MEMORY, "out of memory for a team of %d threads", members);
         return NULL;
     }
-    *team = (gi_team){.members = members, .keep_hot_ns = keep_hot_ns};
+    *team = (gi_team){.arena = arena, .members = members, .keep_hot_ns = keep_hot_ns};
     return team;
 }
 
@@ -184,5 +187,5 @@ void gi_team_free(gi_team *team) {
         pthread_cond_destroy(&team->wake);
         pthread_mutex_destroy(&team->lock);
     }
-    free(team);
+    gi_arena_free(team->arena);
 }
