@@ -44,6 +44,7 @@ def test_the_bits_do_not_depend_on_threads(op: str, seq: int, batch: int, thread
 
 
 def _count_threads() -> int:
+    gc.collect()  # models of other tests and their streams may refer to each other
     return len(os.listdir("/proc/self/task"))
 
 
@@ -59,7 +60,6 @@ def test_threads_start_with_the_first_layer_that_needs_them_and_end_with_the_mod
     large(_frames(40, 1)[0])
     assert _count_threads() == before + 2
     del large
-    gc.collect()  # a model and its streams may refer to each other
     assert _count_threads() == before
 
 
