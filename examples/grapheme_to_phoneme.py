@@ -22,14 +22,10 @@ LONGEST = 20
 
 def build(weights: dict[str, np.ndarray]) -> tuple[gi.Model, gi.Model]:
     """Encoder: letters to a state. Decoder: one phoneme and the state to scores of the next one."""
-
-    def gru(part: str) -> gi.layers.GRU:
-        keys = {"weight_ih_l0": "w_ih", "weight_hh_l0": "w_hh", "bias_ih_l0": "b_ih", "bias_hh_l0": "b_hh"}
-        return gi.layers.GRU({key: weights[f"{part}_{ours}"] for key, ours in keys.items()})
-
-    encoder = gi.Sequential([gi.layers.Embedding(weights["enc_emb"]), gru("enc")])
+    encoder = gi.Sequential([gi.layers.Embedding(weights["enc_emb"]), gi.layers.GRU(weights, prefix="enc_")])
+    decoder = [gi.layers.Embedding(weights["dec_emb"]), gi.layers.GRU(weights, prefix="dec_")]
     head = gi.layers.Dense(weights["fc_w"], weights["fc_b"])
-    return encoder, gi.Sequential([gi.layers.Embedding(weights["dec_emb"]), gru("dec"), head])
+    return encoder, gi.Sequential([*decoder, head])
 
 
 def pronounce(models: tuple[gi.Model, gi.Model], word: str) -> list[str]:

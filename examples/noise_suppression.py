@@ -3,8 +3,8 @@
     python examples/noise_suppression.py gtcrn_simple.onnx noisy.wav clean.wav
 
 The model (MIT) is stream/onnx_models/gtcrn_simple.onnx of github.com/Xiaobin-Rong/gtcrn. It sees one spectrum at a
-time:
-512 samples under the square root of a Hann window, every 256 samples; the same window joins the results (overlap-add).
+time: 512 samples under the square root of a Hann window, every 256 samples; the same window joins the results
+(overlap-add).
 """
 
 import argparse

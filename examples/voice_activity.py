@@ -2,22 +2,42 @@
 
     python examples/voice_activity.py silero_vad.onnx speech.wav
 
-The model (MIT) is silero_vad/data/silero_vad.onnx of the package silero-vad. It wants each 512-sample chunk preceded
-by the last 64 samples of the one before.
+The model (MIT) is silero_vad/data/silero_vad.onnx of the package silero-vad, or the plain weights next to it,
+silero_vad_16k.safetensors. It wants each 512-sample chunk preceded by the last 64 samples of the one before.
 """
 
 import argparse
 
 import gateinfer as gi
 from gateinfer.audio import frames_of, read_wav
+from gateinfer.layers import LSTM, Activation, Conv1d, Magnitude
 
 CHUNK, CONTEXT, RATE = 512, 64, 16000
 
 
+def load(path: str) -> gi.Model:
+    """The .onnx file, or the network put together from its arrays."""
+    return gi.load(path) if path.endswith(".onnx") else build(gi.load_arrays(path))
+
+
+def build(arrays) -> gi.Model:
+    """Frames [1, 576, 1]: a Fourier transform as convolution, four convolutions, an LSTM cell and its head."""
+    transform = Conv1d(arrays["stft_conv.weight"], stride=128, padding=(0, 64), padding_mode="reflect")
+    encoder = [
+        Conv1d(arrays[f"conv{i}.weight"], arrays[f"conv{i}.bias"], "relu", stride=stride, padding=1)
+        for i, stride in enumerate((1, 2, 2, 1), 1)
+    ]
+    cell = LSTM(arrays, prefix="lstm_cell")
+    head = Conv1d(arrays["final_conv.weight"], arrays["final_conv.bias"], "sigmoid")
+    return gi.Sequential([transform, Magnitude(), *encoder, cell, Activation("relu"), head], per_frame=True)
+
+
 def probabilities(model: gi.Model, samples) -> list[float]:
     """Speech probability of each chunk."""
-    stream = model.stream(sr=RATE)
-    return [float(stream(frame[None])[0, 0]) for frame in frames_of(samples, CHUNK, CONTEXT)]
+    shape = (1, CONTEXT + CHUNK, 1)[: len(model.inputs[0].shape)]
+    has_rate = any(port.name == "sr" for port in model.inputs)
+    stream = model.stream(constants={"sr": RATE} if has_rate else {})
+    return [stream(frame.reshape(shape)).item() for frame in frames_of(samples, CHUNK, CONTEXT)]
 
 
 def segments(speech: list[float], threshold: float = 0.5) -> list[tuple[float, float]]:
@@ -34,13 +54,13 @@ def segments(speech: list[float], threshold: float = 0.5) -> list[tuple[float, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
+    parser.add_argument("model", help=".onnx or .safetensors")
     parser.add_argument("wav")
     args = parser.parse_args()
     samples, rate = read_wav(args.wav)
     if rate != RATE:
         parser.error(f"{args.wav} has {rate} samples per second; this model wants {RATE}")
-    for start, end in segments(probabilities(gi.load(args.model), samples)):
+    for start, end in segments(probabilities(load(args.model), samples)):
         print(f"speech from {start:6.2f} s to {end:6.2f} s")
 
 

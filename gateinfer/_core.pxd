@@ -148,6 +148,8 @@ cdef extern from "gateinfer.h" nogil:
     void gi_program_free(gi_program *p)
     int gi_program_op_count(const gi_program *p)
     const char *gi_program_op_name(const gi_program *p, int index)
+    int64_t gi_program_op_macs(const gi_program *p, int index)
+    int gi_builder_op_count(const gi_builder *b)
     int64_t gi_program_work_bytes(const gi_program *p)
     int64_t gi_program_macs(const gi_program *p)
 
@@ -155,4 +157,4 @@ cdef extern from "gateinfer.h" nogil:
     void gi_stream_free(gi_stream *s)
     int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err)
     int gi_stream_step(gi_stream *s, gi_error *err)
-    int gi_stream_step_timed(gi_stream *s, int64_t *ns, gi_error *err)
+    int gi_stream_profile(gi_stream *s, int64_t *ns, gi_error *err)

@@ -59,6 +59,7 @@ class Builder:
     """Collects tensors and ops. Errors raise ShapeError, ModelError, MemoryError."""
 
     isa: str
+    op_count: int
     def __init__(self, isa: str = "auto") -> None: ...
     def work(self, dtype: int, elements: int) -> int: ...
     def external(self, dtype: int, elements: int) -> int: ...
@@ -108,9 +109,12 @@ class Program:
 
     isa: str
     op_names: list[str]
+    op_macs: list[int]
     work_bytes: int
     macs: int
     external_bytes: dict[int, int]
+    constant_bytes: dict[int, int]
+    """Bytes of weights and other constants by address, those of loop bodies included."""
 
 class Runner:
     """The mutable half: memory for `rows` rows of one program."""
@@ -122,5 +126,5 @@ class Runner:
         """Binds arrays to tensors, steps once, and forgets the arrays: every external tensor must be among them."""
     def step(self) -> None:
         """Runs the program once and carries state. Raises ShapeError on out-of-range indices or lengths."""
-    def step_timed(self, ns: np.ndarray) -> None:
-        """As `step`; ns [ops] int64 receives the nanoseconds of each op, the clock's own cost included."""
+    def profile(self) -> np.ndarray:
+        """Runs the program once without carrying state: nanoseconds per op [ops] int64."""

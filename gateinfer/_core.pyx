@@ -12,7 +12,9 @@ from libc.stdint cimport int64_t, uintptr_t
 from gateinfer.errors import GateInferError, ModelError, ShapeError
 
 # The order of the enums in gateinfer.h.
-DTYPES = {np.dtype("float32"): 0, np.dtype("int64"): 1, np.dtype("int32"): 2, np.dtype("bool"): 3}
+DTYPES = {np.dtype(name): i for i, name in enumerate((
+    "float32", "int64", "int32", "bool", "uint8", "int8", "uint16", "int16", "uint32", "float16", "float64"))}
+ITEM_SIZES = tuple(dtype.itemsize for dtype in DTYPES)
 UNARY = {name: i for i, name in enumerate((
     "sigmoid", "tanh", "relu", "affine", "leaky_relu", "thresholded_relu", "scaled_tanh", "hard_sigmoid", "elu",
     "softsign", "softplus", "exp", "log", "sqrt", "neg", "abs", "erf", "reciprocal", "clip", "floor", "ceil", "round",
@@ -202,10 +204,9 @@ cdef class Program:
     cdef gi_program *program
     cdef object constants
     cdef readonly str isa
-    cdef readonly list op_names
-    cdef readonly int64_t work_bytes
-    cdef readonly int64_t macs
-    cdef readonly dict external_bytes
+    cdef readonly list op_names, op_macs
+    cdef readonly int64_t work_bytes, macs
+    cdef readonly dict external_bytes, constant_bytes
 
     def __dealloc__(self):
         gi_program_free(self.program)
@@ -215,7 +216,7 @@ cdef class Builder:
     cdef gi_builder *builder
     cdef gi_error err
     cdef list constants
-    cdef dict external_bytes
+    cdef dict external_bytes, constant_bytes
     cdef readonly str isa
 
     def __cinit__(self, str isa="auto"):
@@ -225,17 +226,21 @@ cdef class Builder:
             fail(&self.err)
         self.isa = gi_kernels_name(kernels).decode()
         self.constants = []
-        self.external_bytes = {}
+        self.external_bytes, self.constant_bytes = {}, {}
 
     def __dealloc__(self):
         gi_builder_free(self.builder)
+
+    @property
+    def op_count(self):
+        return gi_builder_op_count(self.builder)
 
     def work(self, int dtype, int64_t elements):
         return checked(gi_builder_work(self.builder, dtype, elements, &self.err), &self.err)
 
     def external(self, int dtype, int64_t elements):
         tensor = checked(gi_builder_external(self.builder, dtype, elements, &self.err), &self.err)
-        self.external_bytes[tensor] = elements * (4, 8, 4, 1)[dtype]
+        self.external_bytes[tensor] = elements * ITEM_SIZES[dtype]
         return tensor
 
     def constant(self, array):
@@ -243,6 +248,7 @@ cdef class Builder:
             raise ModelError(f"a constant is a contiguous array of a supported dtype, got {array.dtype}")
         cdef uintptr_t data = array.ctypes.data
         self.constants.append(array)
+        self.constant_bytes[data] = array.nbytes
         return checked(gi_builder_constant(self.builder, DTYPES[array.dtype], array.size, <const void *>data, &self.err),
                        &self.err)
 
@@ -400,6 +406,7 @@ cdef class Builder:
                 PyMem_Free(links[i])
             PyMem_Free(states)
         self.constants.append(body)
+        self.constant_bytes.update(body.constant_bytes)
 
     def finish(self):
         cdef Program p = Program.__new__(Program)
@@ -408,9 +415,11 @@ cdef class Builder:
         if p.program is NULL:
             fail(&self.err)
         p.constants = self.constants
-        p.external_bytes = self.external_bytes
+        p.external_bytes, p.constant_bytes = self.external_bytes, self.constant_bytes
         p.isa = self.isa
-        p.op_names = [gi_program_op_name(p.program, i).decode() for i in range(gi_program_op_count(p.program))]
+        ops = range(gi_program_op_count(p.program))
+        p.op_names = [gi_program_op_name(p.program, i).decode() for i in ops]
+        p.op_macs = [gi_program_op_macs(p.program, i) for i in ops]
         p.work_bytes = gi_program_work_bytes(p.program)
         p.macs = gi_program_macs(p.program)
         return p
@@ -475,12 +484,11 @@ cdef class Runner:
         if status < 0:
             fail(&err)
 
-    def step_timed(self, int64_t[::1] ns not None):
-        """Steps once. ns [ops]: the nanoseconds each op took, the clock's own cost included."""
+    def profile(self):
         cdef gi_error err
-        if ns.shape[0] != len(self.program.op_names):
-            raise ShapeError(f"ns needs {len(self.program.op_names)} elements, got {ns.shape[0]}")
+        ns = np.zeros(len(self.program.op_names), np.int64)
+        cdef uintptr_t data = ns.ctypes.data
         if self.busy:
-            raise GateInferError("a step is running on this stream in another thread; use one stream per thread")
-        if ns.shape[0] and gi_stream_step_timed(self.stream, &ns[0], &err) < 0:
-            fail(&err)
+            raise GateInferError("a step is running on this stream in another thread")
+        checked(gi_stream_profile(self.stream, <int64_t *>data, &err), &err)
+        return ns

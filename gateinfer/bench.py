@@ -136,6 +136,11 @@ def engine_call(model: Model, frames: Sequence[Frame], constants: Frame) -> Call
     if not model.file_states:
         feeds = [dict(frame) | dict(constants) for frame in frames]
         return lambda index: model.run(None, feeds[index % len(feeds)])
+    return stream_call(model, frames, constants)
+
+
+def stream_call(model: Model, frames: Sequence[Frame], constants: Frame) -> Call:
+    """A stream on bound buffers, frame after frame."""
     stream = model.stream(constants=constants)
     stream(**frames[0])
     stream.reset()
@@ -210,7 +215,30 @@ def initial_states(model: Model, frame: Frame, constants: Frame) -> dict[str, np
     return {state.input: stream.state.initial_of(state.input) for state in model.file_states}
 
 
+def single_steps(model: Model, frames: Sequence[Frame], constants: Frame) -> list[Frame]:
+    """The first step of every frame, if a stream lifts states of the model and can take single steps."""
+    try:
+        stream = model.stream(constants=constants)
+        stream(**frames[0])
+    except GateInferError:
+        return []
+    axes = dict(stream.lift.axes) if stream.lift and stream.lift.length in (0, 1) else {}
+    if all(frames[0][name].shape[axis] == 1 for name, axis in axes.items()):
+        return []
+    return [{n: np.take(a, [0], axes[n]) if n in axes else a for n, a in frame.items()} for frame in frames]
+
+
 ENGINE, RUN, BOUND = "gateinfer", "onnxruntime run", "onnxruntime io_binding"
+STEP = "gateinfer stream, one step"
+
+
+def what_is_timed(model: Model, frames: Sequence[Frame]) -> str:
+    """One sentence on what a call does, for whoever reads the figures."""
+    spelled = ", ".join(f"{name} {value.shape}" for name, value in frames[0].items())
+    if model.file_states:
+        return f"a call is one frame of {spelled}, state handed on"
+    restarts = ", which starts anew in every call" if model.states else ""
+    return f"a call is a whole run on {spelled}{restarts}"
 
 
 def compare_engines(
@@ -224,6 +252,9 @@ def compare_engines(
 ) -> tuple[Comparison, dict[str, str]]:
     """The engine and both ways to call onnxruntime on the same frames, interleaved.
 
+    A whole-sequence model runs on whole frames everywhere. Where a stream lifts its states, STEP is what one more step
+    takes there; onnxruntime has nothing to compare with it but the whole run.
+
     Returns
     -------
     The comparison, and the candidates that could not take part with the reason.
@@ -235,4 +266,6 @@ def compare_engines(
             candidates[name] = make(model, frames, constants)
         except GateInferError as error:
             skipped[name] = str(error)
+    if steps := single_steps(model, frames, constants):
+        candidates[STEP] = stream_call(model, steps, constants)
     return interleave(candidates, rounds, burst, progress), skipped

@@ -123,7 +123,8 @@ def load_arrays(source: Source) -> dict[str, np.ndarray]:
     Parameters
     ----------
     source : path or bytes
-        .npz, .safetensors or .pt. No pickled object is ever made: PyTorch's files are read as archives of raw arrays.
+        .npz, .safetensors or .pt. No pickled object is ever made: PyTorch's files are read as raw arrays, and
+        modules of TorchScript as dicts of their attributes.
 
     Returns
     -------

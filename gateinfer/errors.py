@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+MAX_SHOWN: Final = 200
+"""Characters of a caller's value in a message."""
+
+
+def shown(value: object) -> str:
+    """`value` of a caller, as messages quote it: short, and without an error of its own."""
+    try:
+        text = repr(value)
+    except Exception:  # of a caller's class, or for what is nested too deeply
+        return f"a {type(value).__name__} that has no text"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
 
 class GateInferError(Exception):
     """Base of every error of this package."""

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from gateinfer.errors import ModelError, ShapeError
-from gateinfer.graph.ir import Dim, Port
+from gateinfer.graph.bind import check_shape
+from gateinfer.graph.ir import Port
 
 
 def as_feed(port: Port, value: Any, what: str = "input") -> np.ndarray:
@@ -79,28 +80,6 @@ def new_buffer(shape: tuple[int, ...], dtype: np.dtype, name: str) -> np.ndarray
         return np.zeros(shape, dtype).view()
     except (MemoryError, ValueError) as error:  # ValueError: past the address space
         raise ModelError(f"{name!r} of shape {shape} does not fit in memory: {error}") from None
-
-
-def check_shape(port: Port, shape: tuple[int, ...], what: str = "input") -> None:
-    """Raises ShapeError when `shape` does not fit the port's declared shape."""
-    if port.shape is None:
-        return
-    if len(shape) != len(port.shape):
-        raise ShapeError(
-            f"{what} {port.name!r}: expected rank {len(port.shape)} {spell(port.shape)}, got shape {shape}"
-        )
-    for axis, (expected, got) in enumerate(zip(port.shape, shape, strict=True)):
-        if isinstance(expected, int) and expected != got:
-            raise ShapeError(
-                f"{what} {port.name!r}: axis {axis} must be {expected} {spell(port.shape)}, got shape {shape}"
-            )
-
-
-def spell(shape: tuple[Dim, ...] | None) -> str:
-    """A declared shape as text: (batch, ?, 128)."""
-    if shape is None:
-        return "(any shape)"
-    return "(" + ", ".join("?" if d is None else str(d) for d in shape) + ("," if len(shape) == 1 else "") + ")"
 
 
 def _as_array(port: Port, value: Any, what: str) -> np.ndarray:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from gateinfer.errors import ModelError, UnsupportedOp
-from gateinfer.graph.ir import Graph, Node, Port, TensorType
+from gateinfer.graph.checks import uses
+from gateinfer.graph.ir import SEQUENCE, UNKNOWN_DTYPE, Graph, Node, Port, TensorType
 from gateinfer.loaders.onnx_writer import to_onnx
 
 _DTYPES = {"float": "f4", "double": "f8", "float16": "f2", "bool": "?"}
@@ -28,32 +29,39 @@ def available() -> bool:
 
 
 def foreign_types(
-    node: Node,
-    types: Sequence[TensorType | None],
-    values: Sequence[np.ndarray | None],
+    nodes: Sequence[Node],
+    types: Mapping[str, TensorType],
+    values: Mapping[str, np.ndarray],
     opset: int,
     domains: dict[str, int],
 ) -> list[TensorType]:
     """Types of the outputs of a node without a shape rule, as onnxruntime infers them for these operands.
+
+    Parameters
+    ----------
+    nodes : that node, behind those that make the sequences it reads.
+    types, values : of all tensors, and of those that are constant.
 
     Raises
     ------
     UnsupportedOp
         onnxruntime has no such operator either, or the shapes depend on run-time values.
     """
-    inputs: list[Port] = []
-    constants: dict[str, np.ndarray] = {}
-    for name, found, value in zip(node.inputs, types, values, strict=True):
-        if value is not None:
-            constants[name] = value
-        elif found is not None and name not in (port.name for port in inputs):
-            inputs.append(Port(name, found))
-    outputs = [Port(name, TensorType(np.dtype("V"), None)) for name in node.outputs if name]
-    session = _session(Graph(inputs, outputs, [node], constants, opset, domains=domains), node.label())
-    inferred = {arg.name: _tensor_type(node, arg) for arg in session.get_outputs()}
-    if any(found.shape == () for found in inferred.values()):
-        inferred = _types_of_a_run(session, inputs, node)
-    return [inferred.get(name, TensorType(np.dtype("V"), None)) for name in node.outputs]
+    made = {name for node in nodes for name in node.outputs}
+    read = sorted({name for node in nodes for name in uses(node)} - made)
+    inputs = [Port(name, types[name]) for name in read if name not in values and name in types]
+    constants = {name: values[name] for name in read if name in values}
+    node = nodes[-1]
+    outputs = [Port(name, SEQUENCE) for name in node.outputs if name]
+    session = _session(Graph(inputs, outputs, list(nodes), constants, opset, domains=domains), node.label())
+    args = session.get_outputs()
+    # It leaves open what joined lists add up to. The shape a run leads to is checked again in every run.
+    is_known = all(isinstance(extent, int) for arg in args for extent in arg.shape)
+    is_open = node.op == "ConcatFromSequence" and not is_known
+    inferred = {arg.name: SEQUENCE if is_open else _tensor_type(node, arg) for arg in args}
+    if is_open or any(found.shape == () for found in inferred.values()):
+        inferred |= _types_of_a_run(session, inputs, node)
+    return [inferred.get(name, TensorType(UNKNOWN_DTYPE, None)) for name in node.outputs]
 
 
 def _types_of_a_run(session: Any, inputs: Sequence[Port], node: Node) -> dict[str, TensorType]:
@@ -63,10 +71,13 @@ def _types_of_a_run(session: Any, inputs: Sequence[Port], node: Node) -> dict[st
         results = session.run(names, {port.name: np.zeros(port.type.extents, port.dtype) for port in inputs})
     except Exception as error:  # see _session
         raise UnsupportedOp(f"{node.label()}: the shape of its output is not known: {error}") from None
-    return {name: TensorType(result.dtype, result.shape) for name, result in zip(names, results, strict=True)}
+    found = zip(names, results, strict=True)
+    return {name: TensorType(r.dtype, r.shape) for name, r in found if isinstance(r, np.ndarray)}
 
 
 def _tensor_type(node: Node, arg: Any) -> TensorType:
+    if arg.type.startswith("seq(tensor("):
+        return SEQUENCE
     kind = arg.type.removeprefix("tensor(").removesuffix(")")
     try:
         dtype = np.dtype(_DTYPES.get(kind, kind))

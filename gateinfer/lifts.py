@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from gateinfer.errors import GateInferError, StateMismatch
+from gateinfer.errors import GateInferError, ShapeError, StateMismatch
 from gateinfer.graph.ir import Graph, Shapes
 from gateinfer.graph.lift import Lift
 from gateinfer.graph.states import State, refuse_unstreamable
@@ -15,6 +16,16 @@ from gateinfer.graph.time_search import Specialize, find_lift
 
 MAX_LIFTS = 32
 """Entries kept per model; the one made first goes first."""
+
+Slot = tuple[np.dtype, tuple[int, ...]]
+"""Element type and shape of a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why nothing can be lifted: found out at the same cost, and asked for as often."""
+
+    text: str
 
 
 class Lifts:
@@ -31,7 +42,7 @@ class Lifts:
         self._graph = graph
         self._is_deciding = is_deciding
         self._specialize = specialize
-        self._found: OrderedDict[Hashable, Lift | None] = OrderedDict()
+        self._found: OrderedDict[Hashable, Lift | _Refusal | None] = OrderedDict()
 
     def guess(self, states: Sequence[State], shapes: Shapes, values: Mapping[str, np.ndarray]) -> Lift | None:
         """The lift before the first frame, open extents taken as 1; None also when that cannot be known yet.
@@ -65,18 +76,51 @@ class Lifts:
         pairs = tuple((state.input, state.output) for state in states)
         constants = tuple((name, v.dtype.str, v.shape, v.tobytes()) for name, v in sorted(values.items()))
         key = (tuple(sorted(extents.items())), constants, pairs)
-        if key not in self._found:
-            fed = shapes.keys() | values.keys()
-            unfed = {name: value for name, value in self._graph.defaults.items() if name not in fed}
-            lift = find_lift(self._graph, states, shapes, {**unfed, **values}, self._specialize)
-            if known and (lift is None or (lift.axes, lift.pairs) != (known.axes, known.pairs)):
+        if key in self._found:
+            found = self._found[key]
+        else:
+            found = self._find(states, shapes, values)
+            if known and not isinstance(found, _Refusal) and not _same_ends(found, known):
                 raise StateMismatch("frames of these shapes need other states than the stream has; open a new stream")
-            self._found[key] = lift
+            self._found[key] = found
             if len(self._found) > MAX_LIFTS:
                 self._found.popitem(last=False)
-            return lift
-        return self._found[key]
+        if isinstance(found, _Refusal):
+            raise StateMismatch(found.text)
+        return found
+
+    def _find(
+        self, states: Sequence[State], shapes: Shapes, values: Mapping[str, np.ndarray]
+    ) -> Lift | _Refusal | None:
+        fed = shapes.keys() | values.keys()
+        unfed = {name: value for name, value in self._graph.defaults.items() if name not in fed}
+        try:
+            return find_lift(self._graph, states, shapes, {**unfed, **values}, self._specialize)
+        except StateMismatch as error:
+            return _Refusal(str(error))
+
+
+def _same_ends(found: Lift | None, known: Lift) -> bool:
+    return found is not None and (found.axes, found.pairs) == (known.axes, known.pairs)
 
 
 def _without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
     return shape if axis is None else (*shape[:axis], 0, *shape[axis + 1 :])
+
+
+def no_steps(two: Mapping[str, Slot], three: Mapping[str, Slot]) -> dict[str, np.ndarray]:
+    """Results of an empty chunk, from what they are for two steps and for three: extents are linear in the steps.
+
+    Raises
+    ------
+    ShapeError
+        A result has no time axis: it belongs to the last step of a chunk.
+    """
+    for name, slot in two.items():
+        if slot == three[name]:
+            raise ShapeError(
+                f"output {name!r} belongs to the last step of a chunk, and an empty chunk has none; "
+                "do not call the stream without frames (its state is as it was)"
+            )
+    extents = {n: [3 * a - 2 * b for a, b in zip(two[n][1], three[n][1], strict=True)] for n in two}
+    return {name: np.zeros(extents[name], two[name][0]) for name in two}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gateinfer import _core, islands
-from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, UnsupportedOp
+from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, UnsupportedOp, shown
 from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer
 from gateinfer.graph.bind import bind_shapes, resolve
 from gateinfer.graph.fold import fold_constants, unsupported
@@ -25,22 +25,15 @@ from gateinfer.lifts import Lifts
 from gateinfer.loaders import load_graph
 from gateinfer.loaders.saved import dump_graph
 from gateinfer.lower import NATIVE_OPS
+from gateinfer.node_arg import NodeArg, node_arg
 from gateinfer.plan import Plan, PlanCache
+from gateinfer.trial import refuse_hopeless
 
 if TYPE_CHECKING:
     from gateinfer.stream import Stream
     from gateinfer.summary import Summary
 
 Source = str | os.PathLike[str] | bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NodeArg:
-    """An input or output as onnxruntime describes it."""
-
-    name: str
-    shape: list[int | str | None]
-    type: str
 
 
 def load(
@@ -79,11 +72,11 @@ def load(
         Nodes or attributes have no implementation; the text lists every one.
     """
     if type(threads) is not int or threads != 1:
-        raise GateInferError(f"threads={threads!r}: this version runs a step on one thread; pass threads=1")
+        raise GateInferError(f"threads={shown(threads)}: this version runs a step on one thread; pass threads=1")
     if fallback is not None and (not isinstance(fallback, str) or fallback != "onnxruntime"):
-        raise GateInferError(f"fallback={fallback!r}: expected 'onnxruntime' or None")
+        raise GateInferError(f"fallback={shown(fallback)}: expected 'onnxruntime' or None")
     if not isinstance(isa, str) or (isa != "auto" and isa not in _core.isa_names()):
-        raise GateInferError(f"isa={isa!r}: this build has auto, {', '.join(_core.isa_names())}")
+        raise GateInferError(f"isa={shown(isa)}: this build has auto, {', '.join(_core.isa_names())}")
     if not isinstance(allow_nonfinite, (bool, np.bool_)):
         raise GateInferError(f"allow_nonfinite: expected True or False, got {type(allow_nonfinite).__name__}")
     if isinstance(source, (bytearray, memoryview)):
@@ -131,7 +124,7 @@ class Model:
         self._ports = {port.name: port for port in self.inputs}
         self._deciding = deciding_inputs(self.graph)
         self.lifts = Lifts(self.graph, self.is_deciding, self.plans.specialize)
-        self._plan_if_static()
+        self._surface_errors(refused)
 
     @cached_property
     def states(self) -> tuple[State, ...]:
@@ -169,11 +162,16 @@ class Model:
             return ()
         return tuple(replace(state, shape=self.port(state.input).shape) for state in detect_states(graph))
 
-    def _plan_if_static(self) -> None:
-        """Compiles at once when every shape is known, so that errors surface at load."""
+    def _surface_errors(self, refused: Sequence[str]) -> None:
+        """Compiles at once when every shape is known; looks for what no shape can cure when some are open."""
         ports = [port for port in self.inputs if port.name not in self.graph.defaults]
-        if all(port.type.is_static for port in ports) and not any(port.name in self._deciding for port in ports):
+        if any(port.name in self._deciding or port.shape is None for port in ports):
+            return
+        if all(port.type.is_static for port in ports):
             self.plan({port.name: port.type.extents for port in ports}, {})
+        else:
+            defaults = self.graph.defaults
+            refuse_hopeless(self.graph, refused, lambda s: self.plans.specialize(self.graph, s, defaults))
 
     def port(self, name: str) -> Port:
         """The input called `name`; ShapeError with the names there are otherwise."""
@@ -356,19 +354,33 @@ class Model:
 
     # ---- looking at it -----------------------------------------------------------------------------------------------
 
-    def summary(self) -> Summary:
-        """Nodes, ops, states, multiply-adds, packed bytes and instruction set, as a table."""
+    def summary(
+        self,
+        *,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        time: bool = False,
+    ) -> Summary:
+        """What the model is, what runs where and what it costs, as a table; see `summary.summarize`.
+
+        Parameters
+        ----------
+        shapes, constants : mapping, optional
+            What the figures are for, as in `stream`. What is left open is picked, and the table says so.
+        time : bool
+            Measure what each part takes.
+        """
         from gateinfer.summary import summarize
 
-        return summarize(self)
+        return summarize(self, shapes, constants, time=time)
 
     def get_inputs(self) -> list[NodeArg]:
         """onnxruntime's spelling of `inputs`."""
-        return [_node_arg(port) for port in self.inputs]
+        return [node_arg(port) for port in self.inputs]
 
     def get_outputs(self) -> list[NodeArg]:
         """onnxruntime's spelling of `outputs`."""
-        return [_node_arg(port) for port in self.outputs]
+        return [node_arg(port) for port in self.outputs]
 
     def __repr__(self) -> str:
         ins, outs = (", ".join(p.name for p in ports) for ports in (self.inputs, self.outputs))
@@ -383,14 +395,6 @@ def _reloaded(source: Source, isa: str, fallback: str | None, allow_nonfinite: b
         raise
     except GateInferError:
         return load(source, fallback=fallback, allow_nonfinite=allow_nonfinite)
-
-
-_ONNX_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bool": "bool"}
-
-
-def _node_arg(port: Port) -> NodeArg:
-    name = np.dtype(port.dtype).name
-    return NodeArg(port.name, list(port.shape or ()), f"tensor({_ONNX_TYPES.get(name, name)})")
 
 
 def _refusal(refused: Sequence[str]) -> str:

@@ -13,10 +13,11 @@ import numpy as np
 from gateinfer import islands
 from gateinfer._core import Runner
 from gateinfer.errors import ModelError, UnsupportedOp
+from gateinfer.graph.float32 import in_float32
 from gateinfer.graph.fold import specialize
 from gateinfer.graph.ir import RECURRENT, Graph, Node, TensorType
 from gateinfer.graph.lift import Lift, lift_states
-from gateinfer.graph.recognise import WeightStore, recognise
+from gateinfer.graph.recognise import WeightStore, compacted, recognise
 from gateinfer.lower import Lowered, lower
 from gateinfer.stages import Staged, StagedRunner, lower_in_stages
 
@@ -121,7 +122,7 @@ class PlanCache:
         produced = (graph.types.get(name) for node in graph.nodes for name in node.outputs)
         _check_size(graph, max((_bytes(found) for found in produced if found is not None), default=0), limit)
         try:
-            lowered = self._lower(graph, states)
+            lowered = self._lower(compacted(graph), states)
         except MemoryError as error:
             raise ModelError(f"these shapes need more memory than there is: {error}") from None
         _check_size(graph, lowered.program.work_bytes + sum(lowered.program.external_bytes.values()), limit)
@@ -137,7 +138,7 @@ class PlanCache:
                 if lift is None and made_for[:2] == wanted:
                     return plan.graph
         folded = specialize(graph, shapes, values, self._foreign_types if self.fallback else None)
-        return recognise(folded, self.cells)
+        return recognise(in_float32(folded), self.cells)
 
     def _lower(self, graph: Graph, states: Sequence[tuple[str, str]]) -> Lowered | Staged:
         """One native program, or stages once nodes are refused; what a stage refuses in turn joins the islands."""
@@ -149,16 +150,18 @@ class PlanCache:
                 return lower(graph, self.isa, self.weights, states)
             except UnsupportedOp as refusal:
                 recurrent = {n.outputs for n in graph.nodes if n.op in RECURRENT}
-                if not self.fallback or foreign.issuperset(refusal.nodes) or any(
-                    name in outputs for name in refusal.nodes for outputs in recurrent
+                if (
+                    not self.fallback
+                    or foreign.issuperset(refusal.nodes)
+                    or any(name in outputs for name in refusal.nodes for outputs in recurrent)
                 ):
                     raise
                 foreign.update(refusal.nodes)
 
     def _foreign_types(
-        self, node: Node, types: Sequence[TensorType | None], values: Sequence[np.ndarray | None]
+        self, nodes: list[Node], types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]
     ) -> list[TensorType]:
-        return islands.foreign_types(node, types, values, self.graph.opset, self.graph.domains)
+        return islands.foreign_types(nodes, types, values, self.graph.opset, self.graph.domains)
 
 
 def _bytes(found: TensorType) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Graph, Node
+from gateinfer.graph.node_proto import node_proto
 from gateinfer.graph.recurrent_attrs import parse_recurrent
 from gateinfer.reference import Array, State, gru, lstm, rnn
 
@@ -158,7 +160,7 @@ def _onnx_operator(node: Node, opset: int) -> Operator:
     from onnx.reference.op_run import OpRun
     from onnx.reference.ops._op_list import load_op
 
-    proto = _proto(node)
+    proto = node_proto(_widened(node))
     version = max(opset, _NEWER_VERSION.get(node.op, 0))
     try:
         make = load_op(node.domain, node.op, version, node=proto, evaluator_cls=ReferenceEvaluator)
@@ -176,16 +178,13 @@ def _trim(inputs: list[Any]) -> list[Any]:
     return inputs
 
 
-def _proto(node: Node) -> Any:
-    from onnx import TensorProto, helper, numpy_helper
+def _widened(node: Node) -> Node:
+    """What casts to a narrower float casts to float64 here."""
+    from onnx import TensorProto
 
-    def encode(name: str, value: Any) -> Any:
-        if node.op == "Cast" and name == "to" and value in (TensorProto.FLOAT, TensorProto.FLOAT16):
-            return TensorProto.DOUBLE
-        return numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
-
-    attrs = {name: encode(name, value) for name, value in node.attrs.items()}
-    return helper.make_node(node.op, node.inputs, node.outputs, name=node.name, domain=node.domain, **attrs)
+    if node.op != "Cast" or node.attrs.get("to") not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        return node
+    return replace(node, attrs={**node.attrs, "to": TensorProto.DOUBLE})
 
 
 def _double(array: Array) -> Array:

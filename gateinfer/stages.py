@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -33,6 +34,8 @@ class Staged:
     """Like `Lowered`: inputs and outputs by name, each with a number that `StagedRunner.bind` takes."""
 
     stages: list[Lowered | Island]
+    graphs: list[Graph]
+    """What each stage runs."""
     inputs: dict[str, Slot]
     outputs: dict[str, Slot]
     passed: dict[str, Slot]
@@ -67,6 +70,7 @@ def lower_in_stages(
     count = len(graph.inputs)
     return Staged(
         stages,
+        [stage.graph for stage in cut],
         _slots(graph.inputs, 0),
         _slots(graph.outputs, count),
         _slots(between.values(), count + len(graph.outputs)),
@@ -90,12 +94,20 @@ class StagedRunner:
         self._staged = staged
         self._names = {slot[0]: name for name, slot in {**staged.inputs, **staged.outputs}.items()}
         self._arrays = {name: np.zeros(shape, dtype) for name, (_, dtype, shape) in staged.passed.items()}
-        self._runners = [Runner(s.program) if isinstance(s, Lowered) else None for s in staged.stages]
+        self.runners = [Runner(s.program) if isinstance(s, Lowered) else None for s in staged.stages]
+        """One per stage; None for islands."""
+        self.calls = [self._call(*pair) for pair in zip(staged.stages, self.runners, strict=True)]
+        """What runs each stage once."""
         for name, array in self._arrays.items():
             self._bind_stages(name, array)
 
+    def _call(self, stage: Lowered | Island, runner: Runner | None) -> Callable[[], None]:
+        if isinstance(stage, Island):
+            return partial(stage.run, self._arrays)
+        return runner.step  # type: ignore[union-attr]  # native stages have one
+
     def _bind_stages(self, name: str, array: np.ndarray) -> None:
-        for stage, runner in zip(self._staged.stages, self._runners, strict=True):
+        for stage, runner in zip(self._staged.stages, self.runners, strict=True):
             if runner is None or isinstance(stage, Island):
                 continue
             for slots in (stage.inputs, stage.outputs):
@@ -110,11 +122,8 @@ class StagedRunner:
 
     def step(self) -> None:
         """Runs all stages once and carries state."""
-        for stage, runner in zip(self._staged.stages, self._runners, strict=True):
-            if isinstance(stage, Island):
-                stage.run(self._arrays)
-            elif runner is not None:
-                runner.step()
+        for call in self.calls:
+            call()
         for source, target in self._staged.states:
             self._arrays[source][...] = self._arrays[target]
 

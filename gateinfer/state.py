@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gateinfer.errors import GateInferError, ShapeError, StateMismatch
-from gateinfer.feeds import as_feed, new_buffer, spell
+from gateinfer.errors import GateInferError, ShapeError, StateMismatch, shown
+from gateinfer.feeds import as_feed, new_buffer
+from gateinfer.graph.bind import spell
 from gateinfer.graph.ir import Port
 
 Arrays = dict[str, np.ndarray]
@@ -148,12 +149,15 @@ def _open_axis(port: Port) -> int:
 
 
 def _row_numbers(rows: Any, count: int) -> np.ndarray:
-    chosen = np.asarray(rows)
+    try:
+        chosen = np.asarray(rows)
+    except Exception:  # a caller's object may raise anything
+        chosen = np.empty((), object)
     if chosen.dtype == bool and chosen.shape == (count,):
         return np.flatnonzero(chosen)
     is_list = chosen.ndim == 1 and (chosen.dtype.kind in "iu" or not chosen.size)
     if not is_list or any(not -count <= row < count for row in chosen):
-        raise StateMismatch(f"rows: expected numbers below {count} or {count} bools, got {rows!r}")
+        raise StateMismatch(f"rows: expected numbers below {count} or {count} bools, got {shown(rows)}")
     return chosen.astype(np.intp)
 
 

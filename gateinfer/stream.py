@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from gateinfer.binding import Binding, check_carry, state_shapes
 from gateinfer.errors import ModelError, ShapeError, StateMismatch
-from gateinfer.feeds import as_extents, as_feed, as_shape, new_buffer, spell
-from gateinfer.graph.bind import bind_shapes
+from gateinfer.feeds import as_extents, as_feed, as_shape
+from gateinfer.graph.bind import spell
 from gateinfer.graph.ir import Port, TensorType
-from gateinfer.graph.lift import Lift
+from gateinfer.graph.lift import Lift, may_lift
 from gateinfer.graph.states import State, check_forward
+from gateinfer.lifts import Slot, no_steps
 from gateinfer.plan import Plan
 from gateinfer.state import Arrays, StateStore
 
@@ -23,22 +26,6 @@ MAX_BINDINGS = 16
 """Frame shapes whose buffers a stream keeps; the one bound first goes first."""
 
 Shapes = dict[str, tuple[int, ...]]
-
-
-class Binding:
-    """A program for one set of frame shapes with its input and output buffers."""
-
-    def __init__(self, plan: Plan, states: Mapping[str, np.ndarray]) -> None:
-        self.runner = plan.lowered.new_runner()
-        self.inputs: dict[str, np.ndarray] = {}
-        self.outputs: dict[str, np.ndarray] = {}
-        for name, (tensor, dtype, shape) in plan.lowered.inputs.items():
-            if name not in states:
-                self.inputs[name] = new_buffer(shape, dtype, name)
-            self.runner.bind(tensor, states[name] if name in states else self.inputs[name])
-        for name, (tensor, dtype, shape) in plan.lowered.outputs.items():
-            self.outputs[name] = new_buffer(shape, dtype, name)
-            self.runner.bind(tensor, self.outputs[name])
 
 
 class Stream:
@@ -120,6 +107,11 @@ class Stream:
         """State pairs of the file, then lifted ones."""
         return (*self._states.values(), *(self._lift.states if self._lift else ()))
 
+    @property
+    def lift(self) -> Lift | None:
+        """What is lifted, once the frames are known to say (engine use)."""
+        return self._lift
+
     # ---- calls that copy ---------------------------------------------------------------------------------------------
 
     def __call__(self, /, *args: Any, out: Any = None, **frames: Any) -> Any:
@@ -136,6 +128,11 @@ class Stream:
         -------
         The array of the one output that is not state, or a dict by output name where there are several; `out` when
         given. Where all outputs are state, they are the result.
+
+        Notes
+        -----
+        An empty chunk leaves the state as it is. Results along time are empty then; where a lifted stream has one of
+        the last step alone, it is refused with ShapeError.
         """
         if len(args) == 1 and not frames and len(self.inputs) == 1:
             (buffer,) = self.inputs.values()
@@ -276,33 +273,28 @@ class Stream:
         values = dict(self._constants) | dict(deciding)
         shapes = {n: s for n, s in frame_shapes.items() if n not in values}
         refusals: list[Exception] = []
-        for states in self._state_shapes(shapes, values):
+        known = {n: shape for n, shape in self.state.known_shapes().items() if n in self._states}
+        ports = [self.state.port(name) for name in self._states]
+        for states in state_shapes(self._graph, ports, known, shapes, values):
             try:
                 lift = self._lift_for(shapes | states, values)
                 plan = self.model.plan(shapes | states, values, pairs, lift)
-                _check_carry(plan, pairs)
+                check_carry(plan, pairs)
             except (ShapeError, StateMismatch, ModelError) as error:
                 refusals.append(error)
                 continue
             return plan, {n: self.state.held_or_initial(n, plan.lowered.inputs[n][2]) for n in self.state}
         raise refusals[0]
 
-    def _state_shapes(self, shapes: Shapes, values: Mapping[str, np.ndarray]) -> Iterator[Shapes]:
-        """Candidate shapes of all states: extents nobody named are 1, else one of the frames' extents."""
-        known = {n: shape for n, shape in self.state.known_shapes().items() if n in self._states}
-        dims = bind_shapes(self._graph, shapes | known | {n: v.shape for n, v in values.items()})
-        ports = {n: self.state.port(n) for n in self._states if n not in known}
-        extents = sorted({d for shape in shapes.values() for d in shape if d > 1})
-        first = known | {n: _filled(port, dims, 1) for n, port in ports.items()}
-        yield first
-        for guess in extents:
-            other = known | {n: _filled(port, dims, guess) for n, port in ports.items()}
-            if other != first:
-                yield other
-
-    def _run_empty(self, feeds: Mapping[str, np.ndarray], out: Any) -> dict[str, np.ndarray]:
+    def _run_empty(self, feeds: dict[str, np.ndarray], out: Any) -> Mapping[str, np.ndarray]:
         """A chunk without elements: results have their shapes, and nothing is carried into the state."""
-        plan, arrays = self._plan({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds), ())
+        deciding = self._deciding_feeds(feeds)
+        outputs = self._without_steps({n: f.shape for n, f in feeds.items()}, deciding)
+        if outputs is not None:
+            if out is not None:
+                self._check_out(outputs, out)
+            return outputs
+        plan, arrays = self._plan({n: f.shape for n, f in feeds.items()}, deciding, ())
         binding = Binding(plan, {name: array.copy() for name, array in arrays.items()})  # a lift carries all the same
         if out is not None:
             self._check_out(binding.outputs, out)
@@ -310,6 +302,27 @@ class Stream:
             buffer[...] = feeds[name]
         binding.runner.step()
         return binding.outputs
+
+    def _without_steps(self, shapes: Shapes, deciding: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """Results of no step at all where states are lifted; None for other frames without elements."""
+        if self._lift is None and may_lift(self.model.graph, tuple(self._states.values())):
+            with suppress(ShapeError):  # the first chunk of all
+                self._plan({n: tuple(d or 2 for d in shape) for n, shape in shapes.items()}, deciding, self._pairs)
+        times = dict(self._lift.axes) if self._lift else {}
+        empty = {(n, axis) for n, shape in shapes.items() for axis, extent in enumerate(shape) if extent == 0}
+        if empty != times.items() or self._lift is None:
+            return None
+        if self._lift.length:
+            raise ShapeError(f"this model takes {self._lift.length} steps at a time, an empty chunk has none")
+        return no_steps(*(self._result_slots(shapes, times, steps, deciding) for steps in (2, 3)))
+
+    def _result_slots(
+        self, shapes: Shapes, times: Mapping[str, int], steps: int, deciding: Mapping[str, np.ndarray]
+    ) -> dict[str, Slot]:
+        """Element type and shape of the results of a chunk of so many steps."""
+        chunk = {n: tuple(steps if times.get(n) == i else d for i, d in enumerate(s)) for n, s in shapes.items()}
+        plan, _ = self._plan(chunk, deciding, self._pairs)
+        return {name: slot[1:] for name, slot in plan.lowered.outputs.items() if name in self._result_names}
 
     # ---- state -------------------------------------------------------------------------------------------------------
 
@@ -392,17 +405,3 @@ def _rebuilt(
         stream.state.extend({}, lift.initial)
     stream.state.update(arrays)
     return stream
-
-
-def _filled(port: Port, dims: Mapping[str, int], guess: int) -> tuple[int, ...]:
-    """The port's shape with named extents from `dims` and all that is still open set to `guess`."""
-    if port.shape is None:
-        raise StateMismatch(f"not even the rank of state {port.name!r} is known; pass shapes={{{port.name!r}: ...}}")
-    return tuple(d if isinstance(d, int) else dims.get(d, guess) if d else guess for d in port.shape)
-
-
-def _check_carry(plan: Plan, pairs: tuple[tuple[str, str], ...]) -> None:
-    for source, output in pairs:
-        got, wanted = plan.lowered.outputs[output][2], plan.lowered.inputs[source][2]
-        if got != wanted:
-            raise StateMismatch(f"state {source!r} has shape {wanted}, but {output!r} gives {got}")

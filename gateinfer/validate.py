@@ -10,6 +10,8 @@ import numpy as np
 
 from gateinfer.errors import GateInferError, ValidationError
 from gateinfer.feeds import as_feed, as_mapping
+from gateinfer.graph.ir import Graph
+from gateinfer.lifted_run import LiftedRun, find_lifted_run, pieces
 from gateinfer.oracles import ORACLES, EngineRun, Oracle, Results, as_frames
 
 if TYPE_CHECKING:
@@ -67,10 +69,13 @@ class Report:
         One per oracle and output (states included).
     skipped : dict of str to str
         Oracles that could not be asked, with the reason.
+    how : str
+        What was compared with what.
     """
 
     atol: float
     rtol: float
+    how: str = ""
     rows: list[OutputReport] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -107,7 +112,8 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         rows = [{name: getattr(row, name) for name in OutputReport.__slots__} for row in self.rows]
-        return {"ok": self.ok, "atol": self.atol, "rtol": self.rtol, "rows": rows, "skipped": dict(self.skipped)}
+        verdict = {"ok": self.ok, "atol": self.atol, "rtol": self.rtol, "how": self.how}
+        return verdict | {"rows": rows, "skipped": dict(self.skipped)}
 
 
 def difference(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -138,11 +144,16 @@ def validate(
     atol: float = ATOL,
     rtol: float = RTOL,
     constants: Mapping[str, Any] | None = None,
+    lift: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Compare the engine with onnxruntime and with the float64 reference.
 
-    A model with state is streamed, and each oracle gets its own previous state handed back; others run frame by frame.
+    A model with state is streamed, and each oracle gets its own previous state handed back. A whole-sequence model
+    whose states a stream lifts is streamed as well, and its frames are compared with one long run of the oracle:
+    outputs of every step with their part of it, those of the last step alone, and states of the file, at the end. A
+    file that fixes its length cannot run longer; there oracles follow the graph with its states lifted. Other models
+    run frame by frame.
 
     Parameters
     ----------
@@ -155,6 +166,8 @@ def validate(
         What the report calls beyond: |got - oracle| > atol + rtol |oracle|.
     constants : mapping, optional
         Inputs that keep one value, as in `Model.stream`.
+    lift : bool
+        False: the frames of a whole-sequence model are sequences of their own, one `run` each.
     progress : callable, optional
         Called with (steps done, steps in all).
     """
@@ -164,9 +177,27 @@ def validate(
     given = as_mapping(constants, "constants=")
     fixed = {name: as_feed(model.port(name), value, "constant") for name, value in given.items()}
     steps = as_frames(model, frames, fixed)
-    asked = _ask(model, oracles, report)
-    rows = {(oracle, port.name): OutputReport(oracle, port.name) for oracle in asked for port in model.outputs}
-    engine = EngineRun(model, fixed)
+    lifted = find_lifted_run(model, steps, fixed) if lift else None
+    engine = lifted or EngineRun(model, fixed)
+    report.how = engine.how
+    asked = _ask(model, oracles, report, engine.graph)
+    if lifted and lifted.whole:
+        _compare_long_run(lifted, asked, steps, fixed, report, progress)
+    else:
+        _compare_steps(engine, asked, steps, fixed, report, progress)
+    return report
+
+
+def _compare_steps(
+    engine: EngineRun | LiftedRun,
+    asked: Mapping[str, Oracle],
+    steps: Sequence[Results],
+    fixed: Results,
+    report: Report,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Every frame with every oracle, which gets its own states back."""
+    rows: dict[str, dict[str, OutputReport]] = {oracle: {} for oracle in asked}
     states: dict[str, Results] = {}
     for done, frame in enumerate(steps):
         got = engine.step(frame)
@@ -175,21 +206,44 @@ def validate(
             expected = run(dict(frame) | fixed | held)
             states[oracle] = {state.input: expected[state.output] for state in engine.pairs}
             for name, value in expected.items():
-                rows[oracle, name].add(got[name], value, atol, rtol)
+                row = rows[oracle].setdefault(name, OutputReport(oracle, name))
+                row.add(got[name], value, report.atol, report.rtol)
         if progress:
             progress(done + 1, len(steps))
-    report.rows = list(rows.values())
-    return report
+    report.rows = [row for named in rows.values() for row in named.values()]
 
 
-def _ask(model: Model, oracles: Sequence[str], report: Report) -> dict[str, Oracle]:
-    """The oracles that can answer; the others are noted in the report."""
+def _compare_long_run(
+    engine: LiftedRun,
+    asked: Mapping[str, Oracle],
+    steps: Sequence[Results],
+    fixed: Results,
+    report: Report,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """All frames with one run of every oracle."""
+    results = []
+    for frame in steps:
+        results.append(engine.step(frame))
+        if progress:
+            progress(len(results), len(steps))
+    for oracle, run in asked.items():
+        for name, whole in run(engine.whole | fixed | engine.initial_states).items():
+            row = OutputReport(oracle, name)
+            for step, got, expected in pieces([result[name] for result in results], whole):
+                row.steps = step
+                row.add(got, expected, report.atol, report.rtol)
+            report.rows.append(row)
+
+
+def _ask(model: Model, oracles: Sequence[str], report: Report, graph: Graph | None) -> dict[str, Oracle]:
+    """The oracles that can answer, about `graph` if there is one; the others are noted in the report."""
     asked: dict[str, Oracle] = {}
     for name in oracles:
         if name not in ORACLES:
             raise GateInferError(f"no oracle is called {name!r}; there are {', '.join(ORACLES)}")
         try:
-            asked[name] = ORACLES[name](model)
+            asked[name] = ORACLES[name](model, graph)
         except GateInferError as error:
             report.skipped[name] = str(error)
     return asked

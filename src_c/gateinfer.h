@@ -49,7 +49,10 @@ GI_API const char *gi_kernels_name(const gi_kernels *kernels);
 GI_API const char *gi_kernels_list(int index);
 
 /* ---- tensors and views -------------------------------------------------------------------------------------------- */
-typedef enum gi_dtype { GI_F32, GI_I64, GI_I32, GI_BOOL } gi_dtype;   /* GI_BOOL: one byte, 0 or 1 */
+/* GI_BOOL: one byte, 0 or 1. GI_F16 and GI_F64 are moved and cast, never computed with. */
+typedef enum gi_dtype {
+    GI_F32, GI_I64, GI_I32, GI_BOOL, GI_U8, GI_I8, GI_U16, GI_I16, GI_U32, GI_F16, GI_F64, GI_DTYPE_COUNT
+} gi_dtype;
 GI_API size_t gi_dtype_size(int dtype);                               /* 0 for an unknown dtype */
 
 enum { GI_MAX_RANK = 8 };
@@ -200,8 +203,8 @@ GI_API int gi_build_pool(gi_builder *b, const gi_view *out, const gi_view *in, c
 GI_API int gi_build_dense(gi_builder *b, const gi_view *out, const gi_view *in, int weights, int packed, gi_error *err);
 /* out [.., M, N] = lhs [.., M, K] rhs [.., K, N], both known only at run time. Leading axes equal (stride 0 broadcasts). */
 GI_API int gi_build_matmul(gi_builder *b, const gi_view *out, const gi_view *lhs, const gi_view *rhs, gi_error *err);
-/* in [N, C, h, w], out [N, M, oh, ow]. `packed`: per group, gi_dense_pack of K = C / groups * kh * kw (in that order) to
- * M / groups, one after another. */
+/* in [N, C, h, w], out [N, M, oh, ow]. `packed`: per group, gi_dense_pack of K = kh * kw * C / groups (in that order)
+ * to M / groups, one after another. */
 GI_API int gi_build_conv(gi_builder *b, const gi_view *out, const gi_view *in, int packed, int64_t groups,
                          const gi_window *window, gi_error *err);
 
@@ -256,6 +259,8 @@ enum { GI_LOOP_LIMIT = 1 << 24 };
  */
 GI_API int gi_build_loop(gi_builder *b, const gi_program *body, const gi_loop *loop, gi_error *err);
 
+/* Ops added so far; 0 after gi_builder_finish. */
+GI_API int gi_builder_op_count(const gi_builder *b);
 /* Plans memory and closes the builder (which still must be freed). NULL on failure. */
 GI_API gi_program *gi_builder_finish(gi_builder *b, gi_error *err);
 
@@ -263,8 +268,19 @@ GI_API gi_program *gi_builder_finish(gi_builder *b, gi_error *err);
 GI_API void gi_program_free(gi_program *p);
 GI_API int gi_program_op_count(const gi_program *p);
 GI_API const char *gi_program_op_name(const gi_program *p, int index);   /* NULL past the end */
+GI_API int64_t gi_program_op_macs(const gi_program *p, int index);       /* multiply-adds of one step of one row */
 GI_API int64_t gi_program_work_bytes(const gi_program *p);               /* planned memory per row */
 GI_API int64_t gi_program_macs(const gi_program *p);                     /* multiply-adds of one step of one row */
+
+/* ---- threads ------------------------------------------------------------------------------------------------------ */
+typedef struct gi_team gi_team;
+enum { GI_TEAM_MAX = 64 };
+
+/* `members` threads, the caller of a step included, for streams that share large layers among them; the bits do not change.
+ * The others start with the first step that has work for them, and sleep between steps once `keep_hot_ns` have passed (0: at
+ * once). A team works for one step at a time; other steps meanwhile run on their caller alone. It outlives its streams. */
+GI_API gi_team *gi_team_create(int members, int64_t keep_hot_ns, gi_error *err);
+GI_API void gi_team_free(gi_team *team);
 
 /* ---- stream ------------------------------------------------------------------------------------------------------- */
 typedef struct gi_stream gi_stream;
@@ -272,13 +288,15 @@ typedef struct gi_stream gi_stream;
 /* `rows` independent rows (>= 1) that step together. All memory is allocated here. */
 GI_API gi_stream *gi_stream_create(const gi_program *p, int64_t rows, gi_error *err);
 GI_API void gi_stream_free(gi_stream *s);
+/* Steps of `s` may use `team` from here on; NULL: the caller alone. Borrowed. */
+GI_API void gi_stream_use_team(gi_stream *s, gi_team *team);
 /* Memory of an external tensor: rows * elements, aligned to the dtype, borrowed until bound anew or freed. */
 GI_API int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err);
 /* One pass over the program. Allocates nothing, takes no lock. Denormals are flushed inside and the caller's floating-point
  * mode is restored. On a negative status no state was carried. */
 GI_API int gi_stream_step(gi_stream *s, gi_error *err);
-/* The same, and ns [gi_program_op_count] receives the nanoseconds of each op, the clock's own cost included. */
-GI_API int gi_stream_step_timed(gi_stream *s, int64_t *ns, gi_error *err);
+/* One pass that carries no state, with the nanoseconds every op took: ns [gi_program_op_count]. */
+GI_API int gi_stream_profile(gi_stream *s, int64_t *ns, gi_error *err);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from tolerance import product
 
 from gateinfer._core import Runner
+from gateinfer.graph.float32 import in_float32
 from gateinfer.graph.fold import specialize
 from gateinfer.loaders.onnx import load_onnx
 from gateinfer.lower import Lowered, lower
@@ -56,7 +57,7 @@ def compile_model(
     """Compiles for the shapes of `feeds`; `values` are inputs that are known at that time."""
     values = dict(values or {})
     shapes = {name: array.shape for name, array in feeds.items() if name not in values}
-    graph = specialize(load_onnx(model.SerializeToString()), shapes, values)
+    graph = in_float32(specialize(load_onnx(model.SerializeToString()), shapes, values))
     return lower(graph, isa, {} if cache is None else cache, [])
 
 

@@ -146,6 +146,15 @@ class Speller:
         return self.mul(clipped, self.const(0.2))
 
 
+class Shared(Speller):
+    """A speller that names equal constants alike."""
+
+    def const(self, value: Any, dtype: Any = np.float32) -> str:
+        array = np.asarray(value, dtype)
+        same = [n for n, a in self.constants.items() if a.dtype == array.dtype and np.array_equal(a, array)]
+        return same[0] if same else super().const(value, dtype)
+
+
 def complement(s: Speller, z: str) -> str:
     return s.emit("Sub", s.const(1.0), z)
 
@@ -178,6 +187,14 @@ def gru_step(s: Speller, x: str, h: str, sizes: tuple[int, int, int]) -> str:
     else:
         n = s._sum([xs, (s.mul(r, h), hidden)], hidden, True)
     return blend(s, z, s.emit("Tanh", n), h)
+
+
+def rnn_step(s: Speller, x: str, h: str, sizes: tuple[int, int, int]) -> str:
+    """h' of one step of a plain RNN."""
+    rows, width, hidden = sizes
+    sources = [(s.noise(x, rows, width), width), (s.noise(h, rows, hidden), hidden)]
+    total = s._sum(sources, hidden, s.pick(True, True, False))
+    return s.emit(s.pick("Tanh", "Relu", "Sigmoid"), total)
 
 
 def blend(s: Speller, z: str, n: str, h: str) -> str:

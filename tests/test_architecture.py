@@ -173,6 +173,11 @@ RIGHT_OF_THE_FRONT_END = (
     "demo",
     "cli",
     "summary",
+    "parts",
+    "profile",
+    "samples",
+    "stages",
+    "lifted_run",
 )
 EXTRAS = ("onnx", "onnxruntime", "matplotlib", "rich", "hypothesis", "pytest")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import time
 import wave
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import gateinfer as gi  # noqa: E402
 from gateinfer.audio import frames_of, read_wav  # noqa: E402
-from gateinfer.bench import interleave  # noqa: E402
-from gateinfer.cli import main  # noqa: E402
+from gateinfer.bench import BOUND, ENGINE, RUN, STEP, interleave, single_steps  # noqa: E402
+from gateinfer.cli import main, render  # noqa: E402
+from gateinfer.cli.render import plain_table  # noqa: E402
 from gateinfer.demo import Outcome, segments_of  # noqa: E402
 
 SIZE, HIDDEN = 6, 5
@@ -116,6 +119,45 @@ def test_summary_prints(lstm):
     assert "LSTM" in str(gi.load(lstm).summary())
 
 
+@pytest.fixture
+def sequence_gru(tmp_path):
+    """x [N, T, 2] -> y [T, 1, N, 3], the state inside."""
+    rng = np.random.default_rng(0)
+    weights = {"W": rng.normal(size=(1, 9, 2)).astype("f4"), "R": rng.normal(size=(1, 9, 3)).astype("f4")}
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        helper.make_node("GRU", ["t", "W", "R"], ["y"], hidden_size=3, name="layer"),
+    ]
+    ports = (("x", ["N", "T", 2]), ("y", None))
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ports)
+    arrays = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    path = tmp_path / "sequence.onnx"
+    graph = helper.make_graph(nodes, "g", [x], [y], arrays)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8), path)
+    return path
+
+
+def test_info_says_how_a_whole_sequence_model_is_used(sequence_gru, capsys):
+    assert main(["info", str(sequence_gru), "--plain"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "frames along axis 1 of 'x' by stream()" in out and "layer.h (1, ?, 3), lifted" in out
+    assert "GRU 2 -> 3 forward, 100 steps, batch 1: layer" in out and "x (1, 100, 2), picked" in out
+
+
+def test_plain_tables_keep_to_the_width():
+    text = plain_table(("a", "b", "n"), [("word " * 30, "x" * 50, "1,000")], [False, False, True], width=60)
+    lines = text.splitlines()
+    assert max(map(len, lines)) == 60 and "".join(lines[2:]).count("word") == 30
+    assert "".join(lines[2:]).count("x") == 50 and sum("1,000" in line for line in lines) == 1
+
+
+def test_info_keeps_to_a_hundred_columns(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    path = save_lstm(tmp_path / "lstm.onnx", seq_len="a_name_that_goes_on_and_on" * 5)
+    assert main(["info", str(path), "--plain", "--time", "--all"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+
+
 # ---- run ----
 
 
@@ -179,6 +221,30 @@ def test_bench_reports_every_engine(lstm, capsys):
     found = read_json(capsys)
     assert [row["name"] for row in found["rows"]] == ["gateinfer", "onnxruntime run", "onnxruntime io_binding"]
     assert all(0 < row["p50_us"] <= row["p99_us"] for row in found["rows"])
+
+
+def test_validate_streams_a_whole_sequence_model(sequence_gru, capsys):
+    pytest.importorskip("onnxruntime")
+    assert main(["validate", str(sequence_gru), "--steps", "4"]) == 0
+    assert "against one run on all frames" in capsys.readouterr().out
+    assert main(["validate", str(sequence_gru), "--steps", "4", "--whole"]) == 0
+    assert "every frame a run of its own" in capsys.readouterr().out
+
+
+def test_bench_compares_whole_runs_and_adds_a_step(sequence_gru, capsys):
+    pytest.importorskip("onnxruntime")
+    assert main(["bench", str(sequence_gru), "--rounds", "3", "--json"]) == 0
+    found = read_json(capsys)
+    assert [row["name"] for row in found["rows"]] == [ENGINE, RUN, BOUND, STEP]
+    assert "whole run on x (1, 100, 2)" in found["what"]
+
+
+def test_a_step_carries_state_and_a_whole_run_starts_anew(sequence_gru):
+    model = gi.load(sequence_gru)
+    frames = [{"x": np.full((1, 4, 2), value, np.float32)} for value in (1, 2)]
+    steps = single_steps(model, frames, {})
+    assert [step["x"].tolist() for step in steps] == [[[[1, 1]]], [[[2, 2]]]]
+    assert single_steps(model, steps, {}) == []
 
 
 def test_bound_onnxruntime_carries_state(lstm):
@@ -343,3 +409,67 @@ def test_segments_close_short_gaps_and_drop_short_speech():
     p = np.array([0, 0.9, 0.9, 0.9, 0.4, 0.1, 0.9, 0.9, 0, 0, 0, 0, 0.9, 0, 0, 0, 0.9, 0.9, 0.9, 0.9])
     found = segments_of(p, 0.08)
     np.testing.assert_allclose(found, [(0.08, 0.64), (1.28, 1.6)])
+
+
+# ---- while it takes long ---------------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """Standard error with somebody in front of it."""
+
+    def isatty(self):
+        return True
+
+    def wait_for(self, text):
+        deadline = time.monotonic() + 30
+        while text not in self.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return text in self.getvalue()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_what_takes_long_says_so_and_leaves_nothing_behind(monkeypatch, plain):
+    if not plain:
+        pytest.importorskip("rich")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(render, "PATIENCE", 0)
+    with pytest.raises(KeyError), render.Screen(plain=plain).waiting("loading big.onnx"):
+        assert terminal.wait_for("loading big.onnx")
+        raise KeyError
+    written = terminal.getvalue()
+    assert "\n" not in written or not plain
+    assert not plain or written.endswith(" \r")
+
+
+@pytest.mark.parametrize("command", [["info"], ["validate", "--steps", "3"]])
+def test_commands_say_that_they_load(monkeypatch, lstm, command):
+    said = []
+    monkeypatch.setattr(render, "PATIENCE", 0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(render._Notice, "start", lambda self: said.append(self._text))
+    monkeypatch.setattr("gateinfer.model.load", _slowly(said, gi.load))
+    assert main([command[0], str(lstm), "--plain", *command[1:]]) == 0
+    assert said[0] == f"loading {lstm} ..."
+
+
+def _slowly(said, function):
+    def call(*args, **kwargs):
+        deadline = time.monotonic() + 30
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return function(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("quiet", "is_terminal", "patience"), [(True, True, 0), (False, False, 0), (False, True, 3600)]
+)
+def test_nothing_is_said_to_nobody_or_of_what_is_quick(monkeypatch, quiet, is_terminal, patience):
+    stderr = Terminal() if is_terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr(render, "PATIENCE", patience)
+    with render.Screen(plain=True, quiet=quiet).waiting("loading"):
+        time.sleep(0.05)
+    assert stderr.getvalue() == ""

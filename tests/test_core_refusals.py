@@ -10,10 +10,10 @@ import pytest
 from nets import recurrent_net
 
 import gateinfer as gi
-from gateinfer._core import DTYPES, Builder, Cell, Runner, pack_cell, pack_dense
+from gateinfer._core import BINARY, DTYPES, REDUCTION, UNARY, Builder, Cell, Runner, pack_cell, pack_dense
 from gateinfer.errors import GateInferError, ModelError
 
-F32 = DTYPES[np.dtype(np.float32)]
+F32, BOOL = DTYPES[np.dtype(np.float32)], DTYPES[np.dtype(np.bool_)]
 STEPS, BATCH, INPUTS, HIDDEN = 3, 2, 4, 5
 
 
@@ -135,3 +135,25 @@ def test_the_caller_keeps_denormals() -> None:
     gru = gi.load(recurrent_net("GRU"))
     gru.run(None, {"x": np.full((2, 1, 3), 1e-42, np.float32), "h": np.zeros((1, 1, 5), np.float32)})
     assert np.float32(1e-42) * np.float32(1) != 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_floats_that_are_only_moved_and_cast(dtype: str) -> None:
+    builder = Builder("scalar")
+    x, y = (_dense(builder.external(DTYPES[np.dtype(dtype)], 4), 4) for _ in range(2))
+    place, index = (_dense(builder.external(DTYPES[np.dtype(np.int64)], 1), *shape) for shape in ((), (1, 1)))
+    refused = [
+        lambda: builder.unary(UNARY["neg"], y, x, 0.0, 0.0),
+        lambda: builder.binary(BINARY["add"], y, x, x),
+        lambda: builder.binary(BINARY["equal"], _dense(builder.external(BOOL, 4), 4), x, x),
+        lambda: builder.reduce(REDUCTION["max"], _dense(y[0]), x),
+        lambda: builder.arg(place, x, False, False),
+        lambda: builder.top(y, _dense(builder.external(DTYPES[np.dtype(np.int64)], 4), 4), x, False),
+        lambda: builder.cumsum(y, x, False),
+        lambda: builder.scatter_nd(y, index, _dense(x[0], 1), BINARY["add"]),
+    ]
+    for build in refused:
+        with pytest.raises(ModelError, match="not exist for this dtype|can only be moved and cast"):
+            build()
+    builder.copy(y, x)
+    builder.cast(_dense(builder.external(F32, 4), 4), y)

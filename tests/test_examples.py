@@ -32,6 +32,37 @@ def test_voice_activity_finds_the_sentences(zoo):
     assert 3 <= len(found) <= 20 and all(line[:2] == ["speech", "from"] for line in found)
 
 
+def weights(name):
+    path = shared_folder() / "zoo" / "weights" / name
+    if not path.is_file():
+        pytest.skip(f"the optional corpus has no zoo/weights/{name}")
+    return path
+
+
+def test_voice_activity_from_plain_weights(zoo):
+    """An earlier training of the same network: about the same sentences."""
+    models = zoo("silero-vad").model, weights("silero-vad-16k.safetensors")
+    found = [run("voice_activity.py", model, EXAMPLES / "speech.wav").splitlines() for model in models]
+    times = [np.array([[float(line.split()[i]) for i in (2, 5)] for line in lines]) for lines in found]
+    assert times[0].shape == times[1].shape
+    np.testing.assert_allclose(*times, atol=0.3)
+
+
+def test_plain_weights_hear_the_same_speech(zoo):
+    """The file is an earlier training of the network in the zoo: other figures, but the same network all the same."""
+    from voice_activity import build
+
+    model = build(gi.load_arrays(weights("silero-vad-16k.safetensors")))
+    case, stream = zoo("silero-vad"), model.stream()
+    frames, expected = [], []
+    for feeds, figures in case.calls():
+        frames.append(feeds["input"].reshape(1, 576, 1))
+        expected.append(figures["output"].item())
+    got = [stream(frame).item() for frame in frames]
+    assert np.corrcoef(got, expected)[0, 1] > 0.99
+    gi.validate(model, frames[:5]).check()
+
+
 def test_noise_suppression_lowers_pauses_more_than_speech(zoo, tmp_path):
     from gateinfer.audio import read_wav
 
@@ -73,20 +104,19 @@ def test_text_generation_feeds_back(zoo, tmp_path):
 
 
 def test_streamflow_equals_the_reference_series(zoo, tmp_path):
-    from streamflow import simulate
+    from streamflow import load, simulate
 
     ref = np.load(zoo("noaa-streamflow").folder / "ref.npz")
     flow = simulate(gi.load(str(zoo("noaa-streamflow").model)), ref["in/x"][:, 0, 0])
     np.testing.assert_allclose(flow, ref["out/y"].ravel(), rtol=1e-3, atol=1e-4)
+    trained = simulate(load(str(weights("noaa-streamflow.pt"))), ref["in/x"][:, 0, 0])
+    np.testing.assert_allclose(trained, flow, rtol=1e-3, atol=1e-4)
     np.savez(tmp_path / "forcings.npz", x=ref["in/x"][:48, 0, 0])
     assert len(run("streamflow.py", zoo("noaa-streamflow").model, tmp_path / "forcings.npz").splitlines()) == 2
 
 
 def test_grapheme_to_phoneme_spells_words():
-    weights = shared_folder() / "zoo" / "weights" / "g2p-en.npz"
-    if not weights.is_file():
-        pytest.skip("the optional corpus has no zoo/weights/g2p-en.npz")
-    out = run("grapheme_to_phoneme.py", weights, "hello", "recurrent")
+    out = run("grapheme_to_phoneme.py", weights("g2p-en.npz"), "hello", "recurrent")
     assert out.splitlines() == ["hello: HH EH1 L OW0", "recurrent: R IH0 K ER1 AH0 N T"]
 
 

@@ -14,9 +14,10 @@ from onnx import TensorProto
 from onnx_models import graph_of, node, subgraph, to_onnx
 
 from gateinfer.errors import GateInferError, ModelError, ShapeError, UnsupportedOp
-from gateinfer.graph import rewriter
+from gateinfer.graph import budget, rewriter
 from gateinfer.graph.bind import bind_shapes, resolve
 from gateinfer.graph.checks import check_graph
+from gateinfer.graph.evaluate import evaluate
 from gateinfer.graph.fold import fold_constants, specialize, unsupported
 from gateinfer.graph.ir import Graph, Port, TensorType
 from gateinfer.loaders.onnx import load_onnx
@@ -203,7 +204,7 @@ def test_defaults_are_constants_unless_fed() -> None:
     ("shapes", "values", "text"),
     [
         ({}, {}, 'input "x": its shape is not known'),
-        ({"x": (3, 4)}, {}, 'input "x", axis 1: expected 2, got 4'),
+        ({"x": (3, 4)}, {}, "input 'x', axis 1: expected 2, got 4"),
         ({"x": (3,)}, {}, "expected rank 2"),
         ({"x": (3, 2), "z": (1,)}, {}, "no inputs called z"),
         ({"x": (3, 2)}, {"n": np.array(1, "i4")}, 'constant for input "n": expected int64, got int32'),
@@ -233,8 +234,42 @@ def test_large_products_of_constants_stay_nodes() -> None:
     assert ops(fold_constants(graph_of(nodes, {"x": (1, 1024)}, a=big, b=big))) == ["MatMul", "MatMul"]
 
 
+def test_products_are_folded_until_their_arithmetic_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "MAX_FOLDED_STEPS_TOTAL", 2500)
+    k = np.eye(10, dtype="f4")
+    nodes = [node("MatMul", f"{a} k", b) for a, b in ("ka", "ab", "bc")] + [node("Add", "x c", "y")]
+    assert ops(fold_constants(graph_of(nodes, {"x": (10, 10)}, k=k))) == ["MatMul", "Add"]
+
+
+def test_products_of_constants_are_computed_when_more_than_their_shape_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewriter, "MIN_PUT_OFF", 1000)
+    computed: list[str] = []
+
+    def spied(given, *rest):
+        computed.append(given.label())
+        return evaluate(given, *rest)
+
+    monkeypatch.setattr(rewriter, "evaluate", spied)
+    k = np.arange(100, dtype="f4").reshape(10, 10)
+    nodes = [node("MatMul", "k k", "a"), node("Neg", "a", "b"), node("MatMul", "b k", "c"), node("Shape", "c", "s")]
+    nodes += [node("Expand", "x s", "y"), node("Gemm", "k k", "d"), node("Add", "y d", "z")]
+    graph = specialize(graph_of(nodes, {"x": (1, 1)}, "z", k=k), {})
+    assert ops(graph) == ["Expand", "Add"]
+    assert [label.split()[0] for label in computed] == ["MatMul", "Neg", "Gemm"]
+    np.testing.assert_array_equal(graph.constants["d"], k @ k)
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ArgMax"])
+def test_what_looks_at_much_to_make_little_counts_what_it_looks_at(monkeypatch: pytest.MonkeyPatch, op: str) -> None:
+    nodes = [node(op, "k", "m", keepdims=0), node("Cast", "m", "f", to=TensorProto.FLOAT), node("Add", "x f", "y")]
+    graph = graph_of(nodes, {"x": (2,)}, k=np.arange(100, dtype="f4"))
+    assert ops(fold_constants(graph)) == ["Add"]
+    monkeypatch.setattr(budget, "MAX_FOLDED_STEPS", 99)
+    assert ops(fold_constants(graph))[0] == op
+
+
 def test_large_weights_are_moved_by_the_program_but_nothing_large_grows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewriter, "MAX_FOLDED", 100)
+    monkeypatch.setattr(budget, "MAX_FOLDED", 100)
     weight = np.zeros((20, 10), "f4")
     nodes = [node("Transpose", "w", "t"), node("MatMul", "x t", "y")]
     assert ops(fold_constants(graph_of(nodes, {"x": (1, 10)}, w=weight))) == ["Transpose", "MatMul"]
@@ -280,9 +315,9 @@ def test_names_are_unified_over_inputs() -> None:
 @pytest.mark.parametrize(
     ("shapes", "text"),
     [
-        ({"x": (7, 2, 5)}, 'input "x", axis 2: expected 4, got 5'),
+        ({"x": (7, 2, 5)}, "input 'x', axis 2: expected 4, got 5"),
         ({"x": (7, 2)}, "expected rank 3"),
-        ({"x": (7, 2, 4), "h": (1, 3, 9)}, r'input "h", axis 1: expected 2 \(batch'),
+        ({"x": (7, 2, 4), "h": (1, 3, 9)}, r"input 'h', axis 1: expected 2 \(batch"),
         ({"z": ()}, "no inputs called z"),
     ],
 )

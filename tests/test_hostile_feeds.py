@@ -45,12 +45,25 @@ class _Raises:
         raise self.error
 
 
+class _RaisesItsText(_Raises):
+    def __repr__(self) -> str:
+        raise self.error
+
+
 class _Endless:
     def __len__(self) -> int:
         return 2**62
 
     def __getitem__(self, index: int) -> float:
         return 1.0
+
+
+def _deep() -> list[Any]:
+    """A list nested too deeply for repr."""
+    found: list[Any] = []
+    for _ in range(100_000):
+        found = [found]
+    return found
 
 
 class _NumpyRaises:
@@ -78,6 +91,7 @@ _FEEDS: dict[str, Any] = {
     "raises-memory-error": _Raises(MemoryError()),
     "numpy-method-raises": _NumpyRaises(),
     "endless": _Endless(),
+    "deep": _deep(),
 }
 
 
@@ -446,3 +460,42 @@ def test_one_stream_in_many_threads_ends_in_typed_errors() -> None:
     assert not unexpected
     stream.reset()
     np.testing.assert_array_equal(stream(GOOD), wide.stream()(GOOD))
+
+
+# ---- values whose text cannot be made --------------------------------------------------------------------------------
+
+_WEIGHTS = {"weight_ih_l0": np.ones((4, 1), "f4"), "weight_hh_l0": np.ones((4, 1), "f4")}
+
+_QUOTED: dict[str, Callable[[gi.Model, Any], object]] = {
+    "isa": lambda m, v: gi.load(b"", isa=v),
+    "threads": lambda m, v: gi.load(b"", threads=v),
+    "fallback": lambda m, v: gi.load(b"", fallback=v),
+    "constant": lambda m, v: m.stream(x=v),
+    "states": lambda m, v: m.stream(states={"h": v}),
+    "shapes": lambda m, v: m.stream(shapes={"x": v}),
+    "initial": lambda m, v: m.stream(initial={"h": v}),
+    "rows": lambda m, v: m.stream().reset(rows=v),
+    "kind": lambda m, v: gi.from_weights(_WEIGHTS, kind=v),
+    "layout": lambda m, v: gi.from_weights(_WEIGHTS, layout=v),
+    "prefix": lambda m, v: gi.from_weights(_WEIGHTS, prefix=v),
+    "clip": lambda m, v: gi.from_weights(_WEIGHTS, clip=v),
+    "activation": lambda m, v: gi.from_weights(_WEIGHTS, activation=v),
+    "layer": lambda m, v: gi.Sequential([v]),
+    "dense-layout": lambda m, v: gi.layers.Dense(np.ones((1, 1)), layout=v),
+    "conv-stride": lambda m, v: gi.layers.Conv1d(np.ones((1, 1, 1)), stride=v),
+    "conv-padding": lambda m, v: gi.layers.Conv1d(np.ones((1, 1, 1)), padding=v),
+    "conv-padding-mode": lambda m, v: gi.layers.Conv1d(np.ones((1, 1, 1)), padding_mode=v),
+}
+
+
+@pytest.mark.parametrize("call", _QUOTED)
+@pytest.mark.parametrize("value", [_deep(), _RaisesItsText(KeyError("evil"))], ids=["deep", "raises"])
+def test_messages_survive_the_values_they_quote(gru: gi.Model, call: str, value: Any) -> None:
+    with pytest.raises(GateInferError):
+        _QUOTED[call](gru, value)
+
+
+def test_messages_quote_the_beginning_of_long_values() -> None:
+    with pytest.raises(GateInferError, match=r"isa='a+\.\.\.: this build") as caught:
+        gi.load(b"", isa="a" * 10_000)
+    assert len(str(caught.value)) < 500

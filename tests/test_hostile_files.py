@@ -15,7 +15,11 @@ from onnx import TensorProto, helper
 from onnx_models import FLOAT, lstm, model, node, subgraph
 
 from gateinfer.errors import GateInferError, ModelError
+from gateinfer.graph import checks
+from gateinfer.graph.checks import definitions
 from gateinfer.graph.fold import fold_constants
+from gateinfer.graph.ir import Graph
+from gateinfer.loaders import load_graph, onnx_graph, saved
 from gateinfer.loaders.onnx import load_onnx
 
 # ---- bytes that are no model ----------------------------------------------------------------------------------------
@@ -376,6 +380,34 @@ def test_branches_in_branches_are_read_once() -> None:
     started = time.process_time()
     fold_constants(load_onnx(content))
     assert time.process_time() - started < 5 * SECONDS
+
+
+def test_too_many_sub_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = _nested(5)  # a main graph with two branches of 9 graphs each
+    content = proto.SerializeToString()
+    for module in (onnx_graph, saved):
+        monkeypatch.setattr(module, "MAX_GRAPHS", 18)
+    archive = saved.dump_graph(load_onnx(content))
+    for module in (onnx_graph, saved):
+        monkeypatch.setattr(module, "MAX_GRAPHS", 17)
+    for source in (content, archive):
+        with pytest.raises(ModelError, match="17 sub-graphs"):
+            load_graph(source)
+
+
+def test_what_nested_graphs_capture_is_asked_once_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain of branches: asking anew at every level would take depth^2 / 2 questions."""
+    depth, asked = 30, 0
+
+    def counted(graph: Graph) -> Iterator[str]:
+        nonlocal asked
+        asked += 1
+        return definitions(graph)
+
+    graph = load_onnx(_nested(depth).SerializeToString())
+    monkeypatch.setattr(checks, "definitions", counted)
+    fold_constants(graph)
+    assert 0 < asked <= 4 * depth + 2  # at most once for each of the graphs in both branches
 
 
 def test_too_many_nodes() -> None:

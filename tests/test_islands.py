@@ -167,3 +167,24 @@ def test_what_a_native_operator_does_not_implement_runs_there(made, feed, consta
     x = np.random.default_rng(0).standard_normal(feed, dtype=np.float32)
     expected = ort.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
     np.testing.assert_allclose(gi.load(content).run(None, {"x": x})[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_onnxruntime_does_not_know_is_refused_when_loading_open_shapes():
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Frobnicate", ["r"], ["y"], domain="nowhere")]
+    content = model(nodes, [("x", ["T", 4])], [("y", None)], domains=["nowhere"])
+    with pytest.raises(gi.UnsupportedOp, match='Frobnicate node "y": no native operator, and onnxruntime refuses it'):
+        gi.load(content)
+
+
+def test_shapes_that_hang_on_values_are_refused_when_loading_open_shapes():
+    content = model([helper.make_node("NonZero", ["x"], ["y"])], [("x", ["T", 4])], [("y", None)])
+    with pytest.raises(gi.UnsupportedOp, match='NonZero node "y".* depends on run-time values'):
+        gi.load(content)
+
+
+def test_open_shapes_that_only_some_extents_fit_load():
+    """Sinh runs elsewhere, and the Reshape takes 12 steps: no extent that is tried fits."""
+    nodes = [helper.make_node("Sinh", ["x"], ["s"]), helper.make_node("Reshape", ["s", "shape"], ["y"])]
+    loaded = gi.load(model(nodes, [("x", ["T", 4])], [("y", None)], {"shape": np.array([3, 16])}))
+    x = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+    np.testing.assert_allclose(loaded(x), np.sinh(x.astype(float)).reshape(3, 16), rtol=1e-6)

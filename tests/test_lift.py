@@ -13,6 +13,7 @@ from sequence_nets import Net, loop_net, random_net
 
 import gateinfer as gi
 from gateinfer.errors import GateInferError, ShapeError, StateMismatch
+from gateinfer.graph.time_search import find_lift
 
 RNG = np.random.default_rng(5)
 
@@ -167,6 +168,44 @@ def test_empty_chunks_change_nothing():
     np.testing.assert_array_equal(np.concatenate(parts), model.run(None, {"x": x})[0])
 
 
+def test_empty_chunks_of_graphs_that_count_their_steps():
+    """A Reshape with -1 says nothing of a tensor without elements."""
+    nodes = [gru("x", "Y _", "cell"), node("Reshape", "Y flat", "f"), node("Relu", "f", "y")]
+    model = load(nodes, {"x": ("T", "N", 2)}, **W2, flat=np.array([-1, 2]))
+    x = RNG.normal(size=(5, 3, 2)).astype("f4")
+    stream = model.stream()
+    assert stream(x[:0]).shape == (0, 2)
+    parts = [stream(x[:2]), stream(x[:0]), stream(x[2:])]
+    np.testing.assert_array_equal(np.concatenate(parts), model.run(None, {"x": x})[0])
+    out = np.ones((0, 2), "f4")
+    assert stream(x[:0], out=out) is out
+    with pytest.raises(ShapeError, match="out for 'y'"):
+        stream(x[:0], out=np.ones((0, 3), "f4"))
+
+
+LAST_STEPS = {
+    "gather": ([gru("x", "Y _", "cell"), node("Gather", "Y minus", "y", axis=0)], {"minus": np.array(-1)}),
+    "final state": ([gru("x", "_ y", "cell")], {}),
+    "beside a sequence": ([gru("x", "Y y", "cell"), node("Identity", "Y", "z")], {}),
+}
+
+
+@pytest.mark.parametrize("fed", [0, 3])
+@pytest.mark.parametrize("name", LAST_STEPS)
+def test_an_empty_chunk_has_no_last_step(name, fed):
+    nodes, constants = LAST_STEPS[name]
+    model = load(nodes, {"x": ("T", 2, 2)}, "y z" if "z" in nodes[-1].output else "y", **W2, **constants)
+    x = RNG.normal(size=(6, 2, 2)).astype("f4")
+    stream = model.stream()
+    if fed:
+        stream(x[:fed])
+    with pytest.raises(ShapeError, match="output 'y' belongs to the last step of a chunk, and an empty chunk has none"):
+        stream(x[:0])
+    got, whole = stream(x[fed:]), model(x)
+    got, whole = (r["y"] if isinstance(r, dict) else r for r in (got, whole))
+    np.testing.assert_array_equal(got, whole)
+
+
 def test_bound_buffers():
     model = loaded(lstm_net())
     x = RNG.normal(size=(5, 1, 5)).astype("f4")
@@ -250,8 +289,46 @@ def test_a_length_baked_into_the_graph_does():
     got = [stream(x[:6]), stream(x[6:])]
     open_model = load(nodes, {"x": ("T", 2, 3)}, **weights | {"shape": np.array([-1, 2, 2])})
     np.testing.assert_array_equal(np.concatenate(got), open_model.run(None, {"x": x})[0])
-    with pytest.raises(ShapeError, match="must be 6"):
+    with pytest.raises(ShapeError, match="expected 6"):
         stream(x[:1])
+
+
+BAKED = {"W": np.ones((1, 6, 3), "f4"), "R": np.ones((1, 6, 2), "f4"), "shape": np.array([6, 2, 2])}
+
+
+@pytest.mark.parametrize(
+    ("declared", "fed", "told"),
+    [
+        ((6, "N", 3), (6, 1, 3), r"shape \[6, 1, 1, 2\] "),
+        (("T", "N", 3), (1, 2, 3), r"shape \[1, 1, 2, 2\] "),
+        (("T", 2, 3), (5, 2, 3), r"shape \[5, 1, 2, 2\] "),
+        (("T", 2, 3), (0, 2, 3), r"shape \[0, 1, 2, 2\] "),
+    ],
+)
+def test_errors_speak_of_the_frames_that_were_fed(declared, fed, told):
+    """Other lengths are tried to find the time axis; nobody fed those."""
+    model = load([node("GRU", "x W R", "Y"), node("Reshape", "Y shape", "y")], {"x": declared}, **BAKED)
+    with pytest.raises(ShapeError, match=told):
+        model.stream()(np.zeros(fed, "f4"))
+
+
+def test_an_empty_chunk_where_the_length_is_baked_in():
+    model = load([node("GRU", "x W R", "Y"), node("Reshape", "Y shape", "y")], {"x": ("T", 2, 3)}, **BAKED)
+    stream = model.stream()
+    x = RNG.normal(size=(12, 2, 3)).astype("f4") * 0.1
+    first = stream(x[:6])
+    with pytest.raises(ShapeError, match="takes 6 steps at a time, an empty chunk has none"):
+        stream(x[:0])
+    again = model.stream()
+    np.testing.assert_array_equal(first, again(x[:6]))
+    np.testing.assert_array_equal(stream(x[6:]), again(x[6:]))
+
+
+def test_a_single_step_that_alone_fits():
+    arrays = BAKED | {"W": np.ones((1, 6, 1), "f4"), "shape": np.array([1, 1, 2])}
+    model = load([node("GRU", "x W R", "Y"), node("Reshape", "Y shape", "y")], {"x": ("T", 1, 1)}, **arrays)
+    with pytest.raises(ShapeError, match=r"frames 'x' \[1, 1, 1\] fit, but those of no other length do"):
+        model.stream()(np.zeros((1, 1, 1), "f4"))
 
 
 # ---- several nodes, inputs and outputs --------------------------------------------------------------------------
@@ -278,6 +355,65 @@ def test_wired_and_lifted_states_together():
     assert [(s.name, s.lifted) for s in stream.states] == [("h", False), ("free.h", True)]
     np.testing.assert_array_equal(np.concatenate([stream(x[:1]), stream(x[1:])]), whole[0])
     np.testing.assert_array_equal(stream.state["h"], whole[1])
+
+
+SECOND = {"W2": RNG.normal(size=(1, 6, 2)).astype("f4"), "R2": RNG.normal(size=(1, 6, 2)).astype("f4")}
+WIRED = gru("x", "Y hn", "wired", "_ _ h")
+
+
+def beside(tail="", op="GRU", **attrs):
+    """A second layer beside the wired one, their outputs added up."""
+    second = _named(node(op, f"x W2 R2 {tail}".strip(), "Z _", hidden_size=2, **attrs), "second")
+    return [WIRED, second, node("Add", "Y Z", "y")]
+
+
+BESIDE = {
+    "alone": beside(),
+    "from zero": beside("_ _ start"),
+    "behind": [WIRED, node("Squeeze", "Y axis1", "s"), _named(node("GRU", "s W2 R2", "y"), "second")],
+    "before": [_named(node("GRU", "x W2 R2", "Z"), "second"), node("Squeeze", "Z axis1", "s"),
+               gru("s", "y hn", "wired", "_ _ h")],
+}  # fmt: skip
+
+
+def beside_model(nodes, steps="T"):
+    read = {name for n in nodes for name in n.input}
+    arrays = W2 | SECOND | AXIS1 | {"start": np.full((1, 3, 2), 0.25, "f4")}
+    used = {name: array for name, array in arrays.items() if name in read}
+    return load(nodes, {"x": (steps, 3, 2), "h": (1, 3, 2)}, "y hn", **used)
+
+
+@pytest.mark.parametrize("steps", ["T", 1, 4])
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_hidden_state_beside_one_in_the_file(name, steps):
+    x = RNG.normal(size=(9, 3, 2)).astype("f4")
+    whole = beside_model(BESIDE[name]).run(None, {"x": x, "h": np.zeros((1, 3, 2), "f4")})
+    for sizes in ([1] * 9, [4, 5], [2, 6, 1]):
+        stream = beside_model(BESIDE[name], steps).stream()
+        assert [(s.name, s.lifted) for s in stream.states] == [("h", False), ("second.h", True)]
+        np.testing.assert_array_equal(np.concatenate([stream(c) for c in chunks_of(x, 0, sizes)]), whole[0])
+        np.testing.assert_array_equal(stream.state["h"], whole[1])
+
+
+@pytest.mark.parametrize(
+    ("tail", "told"),
+    [("_ _ h", "\"second\" starts every chunk from the state 'h'"), ("_ _ hn", '"second" mixes over time')],
+)
+def test_a_layer_that_borrows_a_state_is_refused(tail, told):
+    """Where it gets to is no output of the file: the next chunk would start from the other layer's state."""
+    with pytest.raises(StateMismatch, match=told):
+        beside_model(beside(tail)).stream()
+
+
+@pytest.mark.parametrize("tail", ["_ _ h", "_ _ hn"])
+def test_a_layer_that_borrows_a_state_steps_as_the_file_says(tail):
+    """At the one length the file has, a call is what run gives for the same states."""
+    model = beside_model(beside(tail), 1)
+    x, h = RNG.normal(size=(5, 1, 3, 2)).astype("f4"), np.zeros((1, 3, 2), "f4")
+    stream = model.stream()
+    for frame in x:
+        y, h = model.run(None, {"x": frame, "h": h})
+        np.testing.assert_array_equal(stream(frame), y)
 
 
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
@@ -493,3 +629,25 @@ def test_length_that_only_a_reshape_fixes():
     with pytest.raises(ShapeError, match=r"\[3, 1, 1, 2\].* cannot become \[4, 1, 2\]"):
         stream(x[:3])
     np.testing.assert_array_equal(np.concatenate([stream(part) for part in np.split(x, 3)]), free(x))
+
+
+def test_a_refusal_is_found_out_once_per_shape(monkeypatch):
+    searched = []
+
+    def spied(graph, states, shapes, *rest):
+        searched.append(dict(shapes))
+        return find_lift(graph, states, shapes, *rest)
+
+    monkeypatch.setattr("gateinfer.lifts.find_lift", spied)
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal((1, 12, k), "f4") for name, k in (("W", 3), ("R", 4))}
+    gru_node = node("GRU", "x W R", "g", hidden_size=4)
+    model = load([gru_node, node("ReduceMean", "g", "y", axes=[0])], {"x": ("T", 1, 3)}, **weights)
+    texts = set()
+    for _ in range(3):
+        with pytest.raises(StateMismatch, match="ReduceMean") as caught:
+            model.stream()(np.zeros((2, 1, 3), "f4"))
+        texts.add(str(caught.value))
+    assert str(model.summary()).count("ReduceMean") >= 1
+    assert len(searched) == len({tuple(shapes.items()) for shapes in searched})
+    assert len(texts) == 1

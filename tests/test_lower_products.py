@@ -120,6 +120,8 @@ CONV_TRANSPOSES = [
     dict(x=(1, 4, 5, 5), w=(4, 1, 3, 3), group=4, dilations=[2, 1], pads=[5, 3, 2, 1]),
     dict(x=(1, 2, 5, 4), w=(2, 3, 4, 3), strides=[3, 2], auto_pad="SAME_UPPER"),
     dict(x=(1, 2, 5, 4), w=(2, 3, 4, 3), strides=[3, 2], output_shape=[14, 9], auto_pad="SAME_LOWER"),
+    dict(x=(1, 2, 5), w=(2, 3, 2), strides=[4], auto_pad="SAME_UPPER"),  # strides step over the window
+    dict(x=(1, 2, 5, 4), w=(2, 3, 1, 3), strides=[3, 2], auto_pad="SAME_LOWER"),
 ]
 
 

@@ -183,8 +183,11 @@ def test_expand():
     check(node("Expand", "X s"), {"X": random(3, 1)}, {"s": integers(2, 1, 4)}, opset=13)
 
 
+TABLES = [[[0, 1], [2, 0]], [[0], [1]], [[0, 1], [1, 2]], [[2, 0], [1, -2]], [[0, 1], [1, 3]]]
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
-@pytest.mark.parametrize("index", [2, -1, [0], [0, 2], [2, 1, 0], [1, 1], [0, 2, 1], [[0, 1], [2, 0]], [[0], [1]]])
+@pytest.mark.parametrize("index", [2, -1, [0], [0, 2], [2, 1, 0], [1, 1], [0, 2, 1], *TABLES])
 @pytest.mark.parametrize("constant", [True, False])
 def test_gather(axis, index, constant):
     index = {"i": np.array(index, np.int64)}
@@ -192,6 +195,12 @@ def test_gather(axis, index, constant):
     check(
         node("Gather", "X i", axis=axis), feeds if constant else {**feeds, **index}, index if constant else {}, opset=13
     )
+
+
+def test_unfolding_by_a_constant_index_is_a_view():
+    index = np.arange(3)[:, None] + np.arange(6)
+    lowered = check([node("Gather", "X i", "a", axis=2), node("Relu", "a")], {"X": random(2, 3, 8)}, {"i": index})
+    assert lowered.program.op_names == ["unary"]
 
 
 def test_embedding():
@@ -212,6 +221,43 @@ def test_scatter(index):
     index = np.array(index, np.int64)
     updates = random(*index.shape[:-1], *(4, 5, 3)[index.shape[-1] :], seed=5)
     check(node("ScatterND", "X i U"), {"X": random(4, 5, 3), "U": updates}, {"i": index}, opset=16)
+
+
+ROW_0, ROW_2 = {"i": np.array([[0]], np.int64)}, {"j": np.array([[2]], np.int64)}
+
+
+def test_scatters_over_memory_that_nothing_needs_copy_nothing_but_the_updates():
+    nodes = [
+        node("Relu", "X", "a"),
+        node("ScatterND", "a i U", "b"),
+        node("ScatterND", "b j U"),
+    ]
+    lowered = check(nodes, {"X": random(4, 3), "U": random(1, 3, seed=1)}, {**ROW_0, **ROW_2})
+    assert lowered.program.op_names == ["unary", "copy", "copy"]
+
+
+@pytest.mark.parametrize("reader", ["a", "view", "b"])
+def test_scatters_spare_what_is_read_later(reader):
+    """The old value, a window on it and a scattered value, each read after the next scatter."""
+    nodes = [
+        node("Relu", "X", "a"),
+        node("Transpose", "a", "view", perm=[1, 0]),
+        node("ScatterND", "a i U", "b"),
+        node("ScatterND", "b j U", "Y"),
+        node("Neg", reader, "Z"),
+    ]
+    check(nodes, {"X": random(4, 3), "U": random(1, 3, seed=1)}, {**ROW_0, **ROW_2}, outputs=("Y", "Z"))
+
+
+def test_a_scatter_of_a_window_on_its_own_memory():
+    """Rows of `a` go to other rows of `a`: the updates are read while the output is written."""
+    nodes = [
+        node("Relu", "X", "a"),
+        node("Slice", "a start end", "u"),
+        node("ScatterND", "a i u"),
+    ]
+    constants = {"start": integers(1), "end": integers(3), "i": np.array([[0], [1]], np.int64)}
+    check(nodes, {"X": random(4, 3)}, constants)
 
 
 def test_dropout():

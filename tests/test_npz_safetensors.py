@@ -531,7 +531,7 @@ BAD_PT = {
     "empty": (b"", {}, "malformed"),
     "extension": (b"\x80\x02\x82\x01.", {}, "opcode EXT1"),
     "instance": (b"\x80\x02(iposix\nsystem\n.", {}, "opcode INST"),
-    "new object": (b"\x80\x02}}\x81.", {}, "opcode NEWOBJ"),
+    "new object": (b"\x80\x02ctorch\nFloatStorage\n)\x81.", {}, "makes an object of 'torch FloatStorage'"),
     "long": (b"\x80\x02\x8b\xff\xff\xff\x7f.", {}, "malformed|opcode"),
 }  # fmt: skip
 

@@ -4,48 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-from onnx_models import model, node, subgraph
+from recognised import agrees, cells, specialised
 from spellings import Speller, blend, complement, finished, gru_step, lstm_step
-from tolerance import recurrent
 
 import gateinfer as gi
 from gateinfer.errors import StateMismatch
 from gateinfer.graph.fold import fold_constants, specialize
-from gateinfer.graph.ir import Graph, Node, subgraphs
 from gateinfer.graph.recognise import WeightStore, recognise
 from gateinfer.loaders.onnx import load_onnx
 
 SIZES = [(1, 5, 8), (3, 5, 8), (2, 7, 7), (1, 1, 1), (4, 3, 17)]
 """N, I, H."""
-
-
-def _specialised(proto: onnx.ModelProto) -> Graph:
-    return specialize(fold_constants(load_onnx(proto.SerializeToString())), {})
-
-
-def _nodes(graph: Graph) -> list[Node]:
-    return [inner for node in graph.nodes for inner in (node, *(n for body in subgraphs(node) for n in _nodes(body)))]
-
-
-def _cells(proto: onnx.ModelProto) -> list[Node]:
-    return [node for node in _nodes(recognise(_specialised(proto))) if node.origin is not None]
-
-
-def _feeds(proto: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    shapes = {p.name: [d.dim_value for d in p.type.tensor_type.shape.dim] for p in proto.graph.input}
-    return {name: rng.uniform(-1.0, 1.0, shape).astype(np.float32) for name, shape in shapes.items()}
-
-
-def _agrees(proto: onnx.ModelProto, terms: int = 64, steps: int = 1) -> None:
-    """The engine against onnxruntime, both within the bound of a recurrent layer; weights are below one."""
-    feeds = _feeds(proto)
-    loaded = gi.load(proto.SerializeToString(), fallback=None)
-    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    for got, expected in zip(loaded.run(None, feeds), session.run(None, feeds), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=0, atol=2 * recurrent(terms, steps, 4.0))
 
 
 def _lstm(seed: int, sizes: tuple[int, int, int]) -> onnx.ModelProto:
@@ -69,16 +39,16 @@ def _gru(seed: int, sizes: tuple[int, int, int]) -> onnx.ModelProto:
 @pytest.mark.parametrize("seed", range(24))
 def test_any_spelling_of_an_lstm(seed, sizes):
     proto = _lstm(seed, sizes)
-    assert [cell.op for cell in _cells(proto)] == ["LSTM"]
-    _agrees(proto)
+    assert [cell.op for cell in cells(proto)] == ["LSTM"]
+    agrees(proto)
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("seed", range(24))
 def test_any_spelling_of_a_gru(seed, sizes):
     proto = _gru(seed, sizes)
-    assert [cell.op for cell in _cells(proto)] == ["GRU"]
-    _agrees(proto)
+    assert [cell.op for cell in cells(proto)] == ["GRU"]
+    agrees(proto)
 
 
 def _peephole(s: Speller, hidden: int) -> tuple[str, str]:
@@ -95,9 +65,9 @@ def test_peepholes(seed):
     s = Speller(np.random.default_rng(seed))
     new_h, new_c = _peephole(s, 8)
     proto = finished(s, [(new_h, "hn"), (new_c, "cn")], {"x": (1, 5), "h": (1, 8), "c": (1, 8)})
-    (cell,) = _cells(proto)
+    (cell,) = cells(proto)
     assert len(cell.inputs) == 8
-    _agrees(proto)
+    agrees(proto)
 
 
 def test_gates_that_share_one_activation():
@@ -108,8 +78,8 @@ def test_gates_that_share_one_activation():
     g = s.emit("Tanh", s.emit("Slice", joint, s.ints(24), s.ints(32), s.ints(1)))
     new_c = s.add(s.mul(f, "c"), s.mul(i, g))
     proto = finished(s, [(s.mul(o, s.emit("Tanh", new_c)), "hn"), (new_c, "cn")], _ports())
-    assert len(_cells(proto)) == 1
-    _agrees(proto)
+    assert len(cells(proto)) == 1
+    agrees(proto)
 
 
 def test_coupled_gates():
@@ -119,8 +89,8 @@ def test_coupled_gates():
     f = s.emit("Sigmoid", f)
     new_c = s.add(s.mul(f, "c"), s.mul(complement(s, f), s.emit("Tanh", g)))
     proto = finished(s, [(s.mul(s.emit("Sigmoid", o), s.emit("Tanh", new_c)), "hn"), (new_c, "cn")], _ports())
-    assert len(_cells(proto)) == 1
-    _agrees(proto)
+    assert len(cells(proto)) == 1
+    agrees(proto)
 
 
 def test_vectors_times_matrices_from_the_left():
@@ -134,53 +104,11 @@ def test_vectors_times_matrices_from_the_left():
     new_c = s.add(s.mul(gate("Sigmoid"), "c"), s.mul(gate("Sigmoid"), gate("Tanh")))
     new_h = s.mul(gate("Sigmoid"), s.emit("Tanh", new_c))
     proto = finished(s, [(new_h, "hn"), (new_c, "cn")], {"x": (5,), "h": (8,), "c": (8,)})
-    assert len(_cells(proto)) == 1
-    _agrees(proto)
+    assert len(cells(proto)) == 1
+    agrees(proto)
 
 
 # ---- several steps, several layers -----------------------------------------------------------------------------------
-
-
-class _Shared(Speller):
-    """A speller that names equal constants alike."""
-
-    def const(self, value, dtype=np.float32):
-        array = np.asarray(value, dtype)
-        same = [n for n, a in self.constants.items() if a.dtype == array.dtype and np.array_equal(a, array)]
-        return same[0] if same else super().const(value, dtype)
-
-
-def _unrolled(kind: str, steps: int, rows: int = 1) -> onnx.ModelProto:
-    s = _Shared(np.random.default_rng(0))
-    h, c, seen = "h", "c", []
-    for t in range(steps):
-        s.rng = np.random.default_rng(7)
-        x = s.emit("Gather", "x", s.const(np.array(t), np.int64), axis=0)
-        if kind == "LSTM":
-            h, c = lstm_step(s, x, h, c, (rows, 5, 8))
-        else:
-            h = gru_step(s, x, h, (rows, 5, 8))
-        seen.append(s.emit("Unsqueeze", h, s.ints(0)))
-    results = [(s.emit("Concat", *seen, axis=0), "y"), (h, "last_h"), *([(c, "last_c")] if kind == "LSTM" else [])]
-    inputs = {"x": (steps, rows, 5), "h": (rows, 8)} | ({"c": (rows, 8)} if kind == "LSTM" else {})
-    return finished(s, results, inputs)
-
-
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_unrolled_steps_share_their_weights(kind, rows):
-    proto = _unrolled(kind, 5, rows)
-    cells = _cells(proto)
-    assert [cell.op for cell in cells] == [kind] * 5
-    assert len({cell.inputs[1:4] for cell in cells}) == 1
-    _agrees(proto, steps=5)
-    loaded = gi.load(proto.SerializeToString(), fallback=None)
-    assert len([key for key in loaded.plans.weights if key[0] == "cell"]) == 1
-
-
-def test_the_state_of_unrolled_steps_is_found():
-    loaded = gi.load(_unrolled("LSTM", 3).SerializeToString(), fallback=None)
-    assert {state.input: state.output for state in loaded.states} == {"h": "last_h", "c": "last_c"}
 
 
 @pytest.mark.parametrize("rows", [1, 2])
@@ -195,9 +123,9 @@ def test_a_product_over_all_steps_moves_into_them(rows):
         c = s.add(s.mul(f, c), s.mul(i, s.emit("Tanh", g)))
         h = s.mul(o, s.emit("Tanh", c))
     proto = finished(s, [(h, "hn"), (c, "cn")], {"x": (rows, 3, 5), "h": (rows, 8), "c": (rows, 8)})
-    graph = recognise(_specialised(proto))
-    assert [node.op for node in graph.nodes if node.op in ("LSTM", "MatMul")] == ["LSTM"] * 3
-    _agrees(proto, steps=3)
+    graph = recognise(specialised(proto))
+    assert [node.op for node in graph.nodes if node.op in ("LSTM", "MatMul")] == ["LSTM"]
+    agrees(proto, steps=3)
 
 
 def test_stacked_layers_with_one_state():
@@ -207,39 +135,10 @@ def test_stacked_layers_with_one_state():
     h1, c1 = lstm_step(s, h0, h1, c1, (2, 8, 8))
     after = s.emit("Concat", *(s.emit("Unsqueeze", v, s.ints(0)) for v in (h0, c0, h1, c1)), axis=0)
     proto = finished(s, [(h1, "y"), (after, "after")], {"x": (2, 5), "state": (4, 2, 8)})
-    assert len(_cells(proto)) == 2
-    _agrees(proto)
+    assert len(cells(proto)) == 2
+    agrees(proto)
     loaded = gi.load(proto.SerializeToString(), fallback=None)
     assert {state.input: state.output for state in loaded.states} == {"state": "after"}
-
-
-def _keras_loop() -> onnx.ModelProto:
-    """A loop over time as converters write it: a counter, weights carried along, one step, stacked results."""
-    s = Speller(np.random.default_rng(2))
-    x = s.emit("Gather", "x", "t", axis=0)
-    new_h, new_c = lstm_step(s, x, "h", "c", (2, 5, 8))
-    s.nodes += [
-        node("Identity", "going", "still"),
-        node("Add", "t one", "t2"),
-        node("Identity", new_h, "h2"),
-        node("Identity", new_c, "c2"),
-        node("Identity", new_h, "y"),
-    ]
-    body = subgraph(s.nodes, "still t2 h2 c2 y", "turn going t h c", **s.constants, one=np.array(1, "i8"))
-    for ports, kinds in ((body.input, (7, 9, 7, 1, 1)), (body.output, (9, 7, 1, 1, 1))):
-        for port, kind in zip(ports, kinds, strict=True):
-            shape = (2, 8) if kind == onnx.TensorProto.FLOAT else ()
-            port.CopyFrom(onnx.helper.make_tensor_value_info(port.name, kind, shape))
-    constants = {"trips": np.array(6, "i8"), "yes": np.array(True), "zero": np.array(0, "i8")}
-    loop = node("Loop", "trips yes zero h0 c0", "last_t hn cn ys", body=body)
-    return model([loop], {"x": (6, 2, 5), "h0": (2, 8), "c0": (2, 8)}, "ys hn cn", constants, opset=17)
-
-
-def test_a_loop_that_steps_a_cell_is_a_layer():
-    proto = _keras_loop()
-    graph = recognise(_specialised(proto))
-    assert [node.op for node in graph.nodes if node.op in ("Loop", "LSTM")] == ["LSTM"]
-    _agrees(proto, steps=6)
 
 
 # ---- near misses -----------------------------------------------------------------------------------------------------
@@ -296,13 +195,13 @@ def _near_lstm(change: str) -> onnx.ModelProto:
 )
 def test_what_only_looks_like_an_lstm(change):
     proto = _near_lstm(change)
-    assert not _cells(proto)
-    _agrees(proto)
+    assert not cells(proto)
+    agrees(proto)
 
 
 def test_what_follows_a_cell_stays():
     """A state that leaks after the cell has no h' of its own act(c'): nothing is fused, or just the right part."""
-    _agrees(_near_lstm("a leaking state"))
+    agrees(_near_lstm("a leaking state"))
 
 
 def _near_gru(change: str) -> onnx.ModelProto:
@@ -328,8 +227,8 @@ def _near_gru(change: str) -> onnx.ModelProto:
 )
 def test_what_only_looks_like_a_gru(change):
     proto = _near_gru(change)
-    assert not _cells(proto)
-    _agrees(proto)
+    assert not cells(proto)
+    agrees(proto)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -345,7 +244,7 @@ def test_random_surgery_never_changes_figures(seed):
     made = {o for earlier in proto.graph.node[:index] for o in earlier.output} | {p.name for p in proto.graph.input}
     choices = sorted(like & made)
     proto.graph.node[index].input[position] = choices[rng.integers(len(choices))]
-    _agrees(proto)
+    agrees(proto)
 
 
 # ---- around it -------------------------------------------------------------------------------------------------------
@@ -378,7 +277,7 @@ def test_an_input_as_wide_as_the_state_leaves_it_open():
     loaded = gi.load(proto.SerializeToString(), fallback=None)
     with pytest.raises(StateMismatch, match=r"first, second"):
         _ = loaded.states
-    _agrees(proto)
+    agrees(proto)
 
 
 def test_names_tell_an_open_state():

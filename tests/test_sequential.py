@@ -337,30 +337,3 @@ def test_graphemes_to_phonemes(zoo):
     check_case(zoo("g2p-decoder"), gi.Sequential(decoder), (1, 1))
     encoder = gi.Sequential([layers.Embedding(arrays["enc_emb"]), layers.GRU(arrays, prefix="enc_")])
     assert encoder(np.arange(6)[None]).shape == (1, 6, 256)
-
-
-def voice_activity(arrays: dict[str, np.ndarray]) -> gi.Model:
-    """Samples [N, 576, 1]: a Fourier transform as convolution, four convolutions, an LSTM cell and its head."""
-    strides = {"conv1": 1, "conv2": 2, "conv3": 2, "conv4": 1}
-    transform = layers.Conv1d(arrays["stft_conv.weight"], stride=128, padding=(0, 64), padding_mode="reflect")
-    encoder = [
-        layers.Conv1d(arrays[f"{name}.weight"], arrays[f"{name}.bias"], "relu", stride=stride, padding=1)
-        for name, stride in strides.items()
-    ]
-    head = layers.Conv1d(arrays["final_conv.weight"], arrays["final_conv.bias"], "sigmoid")
-    cell = layers.LSTM(arrays, prefix="lstm_cell")
-    return gi.Sequential(
-        [transform, layers.Magnitude(), *encoder, cell, layers.Activation("relu"), head], per_frame=True
-    )
-
-
-def test_voice_activity(zoo):
-    """The file is an earlier training of the network in the zoo: it hears the same speech, with other figures."""
-    model, case = voice_activity(weights("silero-vad-16k.safetensors")), zoo("silero-vad")
-    stream, frames, expected = model.stream(), [], []
-    for feeds, figures in case.calls():
-        frames.append(feeds["input"].reshape(1, 576, 1))
-        expected.append(figures["output"].item())
-    got = [stream(frame).item() for frame in frames]
-    assert np.corrcoef(got, expected)[0, 1] > 0.99
-    gi.validate(model, frames[:5]).check()

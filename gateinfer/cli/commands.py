@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,39 +22,33 @@ from gateinfer.cli.data import (
     whole,
 )
 from gateinfer.cli.render import Screen
-from gateinfer.errors import GateInferError, ShapeError
+from gateinfer.errors import GateInferError, ShapeError, StateMismatch
+from gateinfer.samples import SEQUENCE, open_extents, sample_shapes
 
 if TYPE_CHECKING:
     from gateinfer.model import Model
 
 DONE, DIFFERS = 0, 1
 
-MANY_NODES = 40
-"""Longer models are shown as counts per operator unless --all is given."""
-
 
 def info(args: argparse.Namespace, screen: Screen) -> int:
     """`gateinfer info`."""
+    from gateinfer.cli.info import show
     from gateinfer.summary import summarize
 
-    model = _load(args)
-    summary = summarize(model, dict(args.shapes), constants_of(model, args.settings))
+    model = _load(args, screen)
+    with screen.waiting("planning, timing and looking for states" if args.time else "planning and looking for states"):
+        summary = summarize(model, dict(args.shapes), constants_of(model, args.settings), time=args.time)
     if args.json:
         screen.json(summary.as_dict())
-        return DONE
-    screen.table(("what", "value"), summary.facts())
-    if args.all or len(summary.rows) <= MANY_NODES:
-        screen.table(("op", "where", "output", "node"), [(r.op, r.where, r.shape, r.node) for r in summary.rows])
-        return DONE
-    counts = Counter((r.op, r.where) for r in summary.rows)
-    screen.table(("op", "where", "nodes"), [(op, where, str(count)) for (op, where), count in counts.most_common()])
-    screen.line(f"{len(summary.rows)} nodes; --all lists them one by one")
+    else:
+        show(summary, screen, everything=args.all)
     return DONE
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     """`gateinfer run`."""
-    model = _load(args)
+    model = _load(args, screen)
     constants = constants_of(model, args.settings)
     results = _run_stream(args, model, constants, screen) if args.stream else _run_once(args, model, constants)
     if args.output:
@@ -98,13 +91,15 @@ def validate(args: argparse.Namespace, screen: Screen) -> int:
     """`gateinfer validate`."""
     from gateinfer.validate import validate as compare
 
-    model = _load(args)
+    model = _load(args, screen)
     constants = constants_of(model, args.settings)
     if args.data:
         frames = _frames_from_file(args, model, constants)
     else:
-        frames = random_frames(model, frame_ports(model, constants), dict(args.shapes), args.steps)
-    options: dict[str, Any] = {"oracles": tuple(args.against)} if args.against else {}
+        lifts = args.lift and _lifts(model)
+        shapes = dict(args.shapes) if lifts else _sequence_shapes(args, model, constants)
+        frames = random_frames(model, frame_ports(model, constants), shapes, args.steps)
+    options: dict[str, Any] = {"lift": args.lift} | ({"oracles": tuple(args.against)} if args.against else {})
     with screen.progress("validating") as progress, _explained(args, model, constants):
         report = compare(model, frames, constants=constants, progress=progress, **options)
     if args.json:
@@ -117,26 +112,29 @@ def validate(args: argparse.Namespace, screen: Screen) -> int:
     for name, reason in report.skipped.items():
         screen.line(f"{name} was not asked: {reason}")
     verdict = "agrees" if report.ok else "DIFFERS" if report.rows else "nothing was compared"
+    screen.line(report.how)
     screen.line(f"{len(frames)} steps: {verdict} (tolerance {report.atol:g} + {report.rtol:g} |oracle|)")
     return DONE if report.ok else DIFFERS
 
 
 def bench(args: argparse.Namespace, screen: Screen) -> int:
     """`gateinfer bench`."""
-    from gateinfer.bench import ENGINE, compare_engines
+    from gateinfer.bench import ENGINE, compare_engines, what_is_timed
 
-    model = _load(args)
+    model = _load(args, screen)
     constants = constants_of(model, args.settings)
-    frames = random_frames(model, frame_ports(model, constants), dict(args.shapes), count=16)
+    shapes = _sequence_shapes(args, model, constants)
+    frames = random_frames(model, frame_ports(model, constants), shapes, count=16)
     with screen.progress("timing") as progress, _explained(args, model, constants):
         result, skipped = compare_engines(
             model, frames, constants, rounds=args.rounds, burst=args.burst, progress=progress
         )
     if args.json:
-        screen.json(result.as_dict() | {"isa": model.isa, "skipped": skipped})
+        screen.json(result.as_dict() | {"what": what_is_timed(model, frames), "isa": model.isa, "skipped": skipped})
         return DONE
     rows = [(t.name, f"{t.p50:.2f}", f"{t.p99:.2f}", f"{result.ratio(t.name, ENGINE):.2f}") for t in result.timings]
     screen.table(("engine", "p50 us", "p99 us", "times gateinfer's"), rows)
+    screen.line(what_is_timed(model, frames))
     screen.line(f"{args.rounds} rounds of {args.burst} calls each, one thread, {model.isa} kernels")
     for name, reason in skipped.items():
         screen.line(f"{name} was not timed: {reason}")
@@ -160,10 +158,11 @@ def demo(args: argparse.Namespace, screen: Screen) -> int:
 COMMANDS = {"info": info, "run": run, "validate": validate, "bench": bench, "demo": demo}
 
 
-def _load(args: argparse.Namespace) -> Model:
+def _load(args: argparse.Namespace, screen: Screen) -> Model:
     from gateinfer.model import load
 
-    return load(args.model, isa=args.isa)
+    with screen.waiting(f"loading {args.model}"):
+        return load(args.model, isa=args.isa)
 
 
 def _frames_from_file(args: argparse.Namespace, model: Model, constants: Arrays) -> list[Arrays]:
@@ -172,6 +171,19 @@ def _frames_from_file(args: argparse.Namespace, model: Model, constants: Arrays)
     if args.data.suffix.lower() == ".wav":
         arrays = {p.name: sound_frames(arrays[p.name], p, args.chunk, args.context) for p in ports}
     return cut_frames(arrays, model, args.chunk, args.axis)
+
+
+def _lifts(model: Model) -> bool:
+    try:
+        return any(state.lifted for state in model.states)
+    except StateMismatch:
+        return False
+
+
+def _sequence_shapes(args: argparse.Namespace, model: Model, constants: Arrays) -> dict[str, tuple[int, ...]]:
+    """Shapes of made-up frames. Those of a whole-sequence model are picked: one step shows little of it."""
+    given = dict(args.shapes)
+    return sample_shapes(model, given, constants) if open_extents(model) == SEQUENCE else given
 
 
 def _step(step: int | None) -> str:

@@ -14,13 +14,12 @@ from gateinfer.audio import frames_of, read_wav
 from gateinfer.errors import GateInferError, ShapeError, StateMismatch
 from gateinfer.feeds import as_feed
 from gateinfer.graph.ir import Port, Shapes
+from gateinfer.samples import closed, random_arrays
 
 if TYPE_CHECKING:
     from gateinfer.model import Model
 
 Arrays = dict[str, np.ndarray]
-
-RANDOM_SEED = 0
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -116,17 +115,9 @@ def cut_frames(arrays: Mapping[str, np.ndarray], model: Model, chunk: int | None
 
 def random_frames(model: Model, ports: Sequence[Port], shapes: Shapes, count: int) -> list[Arrays]:
     """Normal float frames (integers: 0 or 1) with a fixed seed; open extents that `shapes` does not give count as 1."""
-    rng = np.random.default_rng(RANDOM_SEED)
     for name in shapes:
         model.port(name)
-    full = {p.name: shapes.get(p.name) or tuple(d if isinstance(d, int) else 1 for d in p.shape or ()) for p in ports}
-
-    def draw(port: Port) -> np.ndarray:
-        if np.dtype(port.dtype).kind == "f":
-            return rng.standard_normal(full[port.name]).astype(port.dtype)
-        return rng.integers(0, 2, full[port.name]).astype(port.dtype)
-
-    return [{port.name: draw(port) for port in ports} for _ in range(count)]
+    return random_arrays(closed(ports, 1) | dict(shapes), ports, count)
 
 
 def guessed_ports(ports: Sequence[Port], shapes: Shapes) -> list[str]:

@@ -21,11 +21,13 @@ Run trained LSTM, GRU and RNN models frame by frame, and prove that the answers 
 EXIT_CODES = "exit codes: 0 done, 1 the answers differ (validate, demo), 2 error (one line on standard error)"
 
 INFO = """\
-Shows inputs, outputs, states, and every node that is left after folding. With all shapes known it also shows the
-program the engine runs, its multiply-adds and its memory.
+Shows what the model is and how it is used, its inputs, outputs, states and recurrent layers, the parts that run in turn
+(natively, or as islands in onnxruntime) with what crosses between them, and what parts and nodes cost: multiply-adds
+and bytes, with --time microseconds. What the file leaves open is picked, and the last line says so.
 
 examples:
   gateinfer info rnnoise.onnx
+  gateinfer info ocr.onnx --time                                where does the time go?
   gateinfer info vad.onnx --set sr=16000 --shape input=1,576    the constant picks the branch, the shape the program
   gateinfer info model.onnx --json | jq .macs
 """
@@ -46,7 +48,9 @@ examples:
 
 VALIDATE = """\
 Puts the same frames through the engine, through onnxruntime and through a float64 reference, each with its own state,
-and compares every output and every state after every step. Without a file the frames are random (fixed seed).
+and compares every output and every state after every step. Frames of a whole-sequence model are chunks of one sequence:
+the engine streams them with states it lifts out of the file, onnxruntime and the reference run on all of them at once.
+Without a file the frames are random (fixed seed).
 
 examples:
   gateinfer validate model.onnx
@@ -56,8 +60,8 @@ examples:
 
 BENCH = """\
 Times single steps of the engine, of onnxruntime's run, and of onnxruntime on memory bound once, one thread each, taking
-turns in one run. The ratio is the median over rounds of the ratio within a round. A model without state is run once per
-frame.
+turns in one run. The ratio is the median over rounds of the ratio within a round. A whole-sequence model runs on a
+whole sequence per call in all of them; where the engine can stream it, one more step of a stream is timed as well.
 
 examples:
   gateinfer bench rnnoise.onnx
@@ -99,7 +103,7 @@ def _command(
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an .onnx file")
+    parser.add_argument("model", type=Path, metavar="MODEL", help=".onnx, or .npz, .safetensors or .pt with weights")
     parser.add_argument("--isa", default="auto", help="kernels to use: auto (default), scalar, avx2, avx512")
     parser.add_argument(
         "--set", action="append", default=[], type=parse_setting, metavar="NAME=NUMBER", dest="settings",
@@ -124,6 +128,7 @@ def _info(parser: argparse.ArgumentParser) -> None:
     _model(parser)
     _shapes(parser)
     parser.add_argument("--all", action="store_true", help="list every node, however many there are")
+    parser.add_argument("--time", action="store_true", help="measure what each part and node takes, on made-up input")
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +148,10 @@ def _validate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", action="append", choices=("onnxruntime", "reference"), help="one oracle only (default: both)"
     )
+    parser.add_argument(
+        "--whole", dest="lift", action="store_false",
+        help="every frame of a whole-sequence model is a sequence of its own (default: chunks of one, streamed)",
+    )  # fmt: skip
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
+
+PATIENCE = 0.4
+"""Seconds without a sign of life that nobody wonders about."""
 
 Update = Callable[[int, int], None]
 """Called with (done, total)."""
+
+
+WIDTH, NARROWEST = 100, 16
+"""Columns where nobody says how many there are, and of the narrowest column of text."""
 
 
 class Screen:
@@ -62,7 +73,7 @@ class Screen:
     @contextmanager
     def progress(self, label: str) -> Iterator[Update]:
         """A progress bar on standard error while the block runs, if somebody is looking."""
-        if self._quiet or not sys.stderr.isatty():
+        if not self._is_watched():
             yield _nothing
         elif self._rich:
             with _rich_progress(label) as update:
@@ -70,10 +81,51 @@ class Screen:
         else:
             yield lambda done, total: _count_up(label, done, total)
 
+    @contextmanager
+    def waiting(self, label: str) -> Iterator[None]:
+        """Says on standard error what the block does once it has taken PATIENCE, if somebody is looking."""
+        if not self._is_watched():
+            yield
+            return
+        notice = _rich_status(label) if self._rich else _Notice(label)
+        timer = threading.Timer(PATIENCE, notice.start)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            notice.stop()
 
-def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
-    """A table of text, two spaces between columns."""
+    def _is_watched(self) -> bool:
+        return not self._quiet and sys.stderr.isatty()
+
+
+class _Notice:
+    """A line of text that is there between `start` and `stop`. `stop` may come without `start`."""
+
+    def __init__(self, label: str) -> None:
+        self._text = f"{label} ..."
+        self._shown = False
+
+    def start(self) -> None:
+        self._shown = True
+        print(self._text, end="", file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        if self._shown:
+            print("\r" + " " * len(self._text) + "\r", end="", file=sys.stderr, flush=True)
+
+
+def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], width: int = 0) -> str:
+    """A table of text, two spaces between columns. What is longer than `width` is wrapped in its column."""
     widths = [max(len(line[i]) for line in (columns, *rows)) for i in range(len(columns))]
+    _squeeze(widths, right, (width or screen_width()) - 2 * (len(columns) - 1))
+    lines: list[Sequence[str]] = [columns, ["-" * width for width in widths]]
+    for row in rows:
+        cells = [textwrap.wrap(cell, size) or [""] for cell, size in zip(row, widths, strict=True)]
+        lines += zip_longest(*cells, fillvalue="")
 
     def spell(line: Sequence[str]) -> str:
         cells = zip(line, widths, right, strict=True)
@@ -81,7 +133,22 @@ def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Se
             cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in cells
         ).rstrip()
 
-    return "\n".join(map(spell, (columns, ["-" * width for width in widths], *rows)))
+    return "\n".join(map(spell, lines))
+
+
+def screen_width() -> int:
+    """Columns of the terminal, or WIDTH."""
+    return shutil.get_terminal_size((WIDTH, 0)).columns
+
+
+def _squeeze(widths: list[int], right: Sequence[bool], room: int) -> None:
+    """Takes from the widest columns of text what is too much, down to NARROWEST."""
+    text = [i for i, is_right in enumerate(right) if not is_right]
+    while sum(widths) > room and text:
+        widest = max(text, key=lambda i: widths[i])
+        if widths[widest] <= NARROWEST:
+            return
+        widths[widest] -= 1
 
 
 def _count_up(label: str, done: int, total: int) -> None:
@@ -106,7 +173,7 @@ def _console() -> Any:
     except ImportError:
         return None
     # A file or a pipe has no width; rich would take 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> Any:
@@ -119,6 +186,14 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Se
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def _rich_status(label: str) -> Any:
+    from rich.console import Console
+    from rich.status import Status
+    from rich.text import Text
+
+    return Status(Text(label), console=Console(stderr=True))
 
 
 @contextmanager

@@ -6,20 +6,33 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from gateinfer.errors import ShapeError
-from gateinfer.graph.ir import Graph, Port, Shapes
+from gateinfer.graph.ir import Dim, Graph, Port, Shapes
 
 
-def check_shape(port: Port, shape: tuple[int, ...]) -> None:
-    """Check rank and declared numbers of one input; named and unknown extents accept anything."""
+def check_shape(port: Port, shape: tuple[int, ...], what: str = "input") -> None:
+    """Check rank and declared numbers of one port; named and unknown extents accept anything.
+
+    Raises
+    ------
+    ShapeError
+        Calls the port `what`.
+    """
     if port.shape is None:
         return
     if len(shape) != len(port.shape):
         raise ShapeError(
-            f'input "{port.name}": expected rank {len(port.shape)} {_spelled(port)}, got {len(shape)} {list(shape)}'
+            f"{what} {port.name!r}: expected rank {len(port.shape)} {spell(port.shape)}, got {len(shape)} {shape}"
         )
     for axis, (declared, extent) in enumerate(zip(port.shape, shape, strict=True)):
         if isinstance(declared, int) and declared != extent:
-            _mismatch(port, axis, str(declared), shape)
+            _mismatch(port, axis, str(declared), shape, what)
+
+
+def spell(shape: tuple[Dim, ...] | None) -> str:
+    """A declared shape as text: (batch, ?, 128)."""
+    if shape is None:
+        return "(any shape)"
+    return "(" + ", ".join("?" if d is None else str(d) for d in shape) + ("," if len(shape) == 1 else "") + ")"
 
 
 def bind_shapes(graph: Graph, shapes: Shapes) -> dict[str, int]:
@@ -61,12 +74,8 @@ def resolve(port: Port, dims: Mapping[str, int]) -> tuple[int, ...] | None:
     return None if None in extents else tuple(extents)  # type: ignore[arg-type]
 
 
-def _mismatch(port: Port, axis: int, expected: str, shape: tuple[int, ...]) -> NoReturn:
+def _mismatch(port: Port, axis: int, expected: str, shape: tuple[int, ...], what: str = "input") -> NoReturn:
     raise ShapeError(
-        f'input "{port.name}", axis {axis}: expected {expected}, got {shape[axis]} '
-        f"(declared {_spelled(port)}, fed {list(shape)})"
+        f"{what} {port.name!r}, axis {axis}: expected {expected}, got {shape[axis]} "
+        f"(declared {spell(port.shape)}, given {shape})"
     )
-
-
-def _spelled(port: Port) -> str:
-    return "[" + ", ".join("?" if d is None else str(d) for d in port.shape or ()) + "]"

@@ -17,11 +17,14 @@ MAX_DEPTH: Final = 64
 MAX_NODES: Final = 100_000
 """Nodes of one model with all its sub-graphs, before and after inlining."""
 
+MAX_GRAPHS: Final = 20_000
+"""Sub-graphs of one model: each costs as much as dozens of nodes, and real models have tens of them."""
+
 _NAMES_SHOWN: Final = 8
 
 
-Captures = dict[int, set[str]]
-"""What graphs, by their id, capture: spares asking a nested graph again at every level above it."""
+Captures = dict[int, tuple[Graph, set[str]]]
+"""Graphs, by their id, with what they capture: spares asking a nested graph again at every level above it."""
 
 
 def captures(graph: Graph, known: Captures | None = None) -> set[str]:
@@ -29,8 +32,8 @@ def captures(graph: Graph, known: Captures | None = None) -> set[str]:
     known = {} if known is None else known
     if id(graph) not in known:
         used = {n for node in graph.nodes for n in uses(node, known)} | {p.name for p in graph.outputs}
-        known[id(graph)] = used - set(definitions(graph))
-    return known[id(graph)]
+        known[id(graph)] = graph, used - set(definitions(graph))
+    return known[id(graph)][1]
 
 
 def uses(node: Node, known: Captures | None = None) -> set[str]:
@@ -39,6 +42,14 @@ def uses(node: Node, known: Captures | None = None) -> set[str]:
     for graph in subgraphs(node):
         used |= captures(graph, known)
     return used
+
+
+def makers(node: Node, made_by: Mapping[str, Node]) -> list[Node]:
+    """The nodes of `made_by`, value name -> node, that `node` needs, directly or not, in order."""
+    found: dict[int, Node] = {}
+    for name in sorted(uses(node) & made_by.keys()):
+        found.update((id(maker), maker) for maker in [*makers(made_by[name], made_by), made_by[name]])
+    return list(found.values())
 
 
 def definitions(graph: Graph) -> Iterator[str]:
@@ -74,7 +85,7 @@ def _check(graph: Graph, known: Captures) -> None:
     names = list(definitions(graph))
     if len(set(names)) < len(names):
         raise ModelError(f"values defined more than once: {_quoted(_repeated(names))}")
-    graph.nodes = _sorted(graph.nodes, known)
+    graph.nodes = execution_order(graph.nodes, known)
 
 
 def _repeated(names: Iterable[str]) -> list[str]:
@@ -89,7 +100,7 @@ def _undefined(graph: Graph, missing: set[str]) -> str:
     return f"graph outputs that nothing defines: {_quoted(missing)}"
 
 
-def _sorted(nodes: list[Node], known: Captures) -> list[Node]:
+def execution_order(nodes: list[Node], known: Captures | None = None) -> list[Node]:
     """Execution order; the given order where it already is one, and otherwise as near to it as possible."""
     producer = {o: i for i, node in enumerate(nodes) for o in node.outputs if o}
     needs = [{producer[n] for n in uses(node, known) if n in producer} for node in nodes]

@@ -1,4 +1,7 @@
-"""Evaluates single nodes on constants, with the operators of `onnx.reference` (imported at the first use)."""
+"""Evaluates single nodes on constants: plain ones directly, others with the operators of `onnx.reference`.
+
+That package is imported at the first use.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from gateinfer.errors import ModelError
-from gateinfer.graph.ir import Node
+from gateinfer.graph.ir import Node, TensorType
+from gateinfer.graph.node_proto import node_proto
+from gateinfer.graph.plain_ops import compute, is_plain
 
 FOLDABLE: Final = frozenset(
     """
@@ -26,31 +31,46 @@ FOLDABLE: Final = frozenset(
 
 
 def can_evaluate(node: Node, opset: int) -> bool:
-    """True when `evaluate` knows the operator. Without the onnx package it knows none."""
-    return not node.domain and node.op in FOLDABLE and _operator(node.op, opset) is not None
+    """True when `evaluate` knows the operator. Without the onnx package it knows the plain ones only."""
+    if node.domain or node.op not in FOLDABLE:
+        return False
+    return is_plain(node) or _operator(node.op, opset) is not None
 
 
-def evaluate(node: Node, arguments: Sequence[np.ndarray | None], opset: int) -> list[np.ndarray]:
-    """The outputs of a node that `can_evaluate` accepts, on known inputs; None stands for an omitted one.
+def evaluate(
+    node: Node, types: Sequence[TensorType], arguments: Sequence[np.ndarray | None], opset: int
+) -> list[np.ndarray]:
+    """The outputs of a node that `can_evaluate` accepts.
+
+    Parameters
+    ----------
+    types : of the outputs, as inferred.
+    arguments : values of the inputs; None for an omitted one.
 
     Raises
     ------
     ModelError
         When the operator cannot be computed on these inputs.
     """
-    operator = _operator(node.op, opset)
-    proto = _proto(node)
-    given = list(arguments)
-    while given and given[-1] is None:
-        given.pop()
     try:
         with np.errstate(all="ignore"):
-            return [np.asarray(o) for o in operator(proto, _run_parameters(opset)).run(*given)]
+            if is_plain(node):
+                return compute(node, types, arguments, opset)
+            return _by_reference(node, arguments, opset)
     except MemoryError:
         raise ModelError(f"{node.label()} cannot be computed: not enough memory") from None
     except Exception as error:  # the reference operators raise whatever NumPy raises inside them
         cause = error.__cause__ or error
         raise ModelError(f"{node.label()} cannot be computed on its constant inputs: {cause}") from None
+
+
+def _by_reference(node: Node, arguments: Sequence[np.ndarray | None], opset: int) -> list[np.ndarray]:
+    given = list(arguments)
+    while given and given[-1] is None:
+        given.pop()
+    operator = _operator(node.op, opset)
+    # Any names do: the operators look at which operands are omitted, and at how many results are wanted.
+    return [np.asarray(o) for o in operator(node_proto(node), _run_parameters(opset)).run(*given)]
 
 
 @cache
@@ -66,16 +86,3 @@ def _operator(op: str, opset: int) -> Any:
 
 def _run_parameters(opset: int) -> dict[str, Any]:
     return {"verbose": 0, "log": lambda *_: None, "opsets": {"": opset}, "new_ops": None}
-
-
-def _proto(node: Node) -> Any:
-    from onnx import NodeProto, helper, numpy_helper
-
-    # Any names do: the operators look at which operands are omitted, and at how many results are wanted.
-    proto = NodeProto(op_type=node.op, input=node.inputs, output=node.outputs)
-    for name, value in node.attrs.items():
-        if isinstance(value, np.ndarray):
-            value = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape))
-        kind = helper.AttributeProto.INTS if isinstance(value, list) and not value else None
-        proto.attribute.append(helper.make_attribute(name, value, attr_type=kind))
-    return proto

@@ -11,6 +11,7 @@ from gateinfer.graph.bind import check_shape
 from gateinfer.graph.evaluate import FOLDABLE
 from gateinfer.graph.ir import Graph, Node, Port, Shapes, TensorType
 from gateinfer.graph.rewriter import ForeignTypes, Rewriter
+from gateinfer.graph.sequences import SEQUENCE_OPS
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -110,4 +111,5 @@ def unsupported(graph: Graph, native: Collection[str]) -> list[str]:
 def _may_run(node: Node, native: Collection[str], varies: bool) -> bool:
     if node.domain:
         return False
-    return node.op in native or node.op in ("If", "Identity") or (node.op in FOLDABLE and not varies)
+    may_vanish = node.op in ("If", "Identity") or node.op in SEQUENCE_OPS or (node.op in FOLDABLE and not varies)
+    return node.op in native or may_vanish

@@ -12,6 +12,8 @@ import numpy as np
 Dim = int | str | None
 """An extent: known, named (equal names are equal extents), or unknown."""
 
+_KNOWN: Final = frozenset({int})
+
 UNKNOWN_DTYPE: Final = np.dtype("V")
 """Stands for an element type the file leaves out, as it may for outputs and inside sub-graphs."""
 
@@ -30,7 +32,7 @@ class TensorType:
     @property
     def is_static(self) -> bool:
         """True when every extent is a number."""
-        return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+        return self.shape is not None and _KNOWN.issuperset(map(type, self.shape))
 
     @property
     def extents(self) -> tuple[int, ...]:
@@ -41,6 +43,10 @@ class TensorType:
     def size(self) -> int:
         """Elements of a static type."""
         return math.prod(self.extents)
+
+
+SEQUENCE: Final = TensorType(UNKNOWN_DTYPE, None)
+"""Type of the values of a specialised graph that are lists of tensors; all others are static there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class Origin:
     Attributes
     ----------
     ops : (operator, how many) of the nodes it replaces
-    is_open : True when several of its inputs may be the previous state: the figures are right, but say nothing about h
+    is_open : True when no input is the previous state for sure: the figures are right, but say nothing about h
     """
 
     ops: tuple[tuple[str, int], ...]
@@ -99,6 +105,24 @@ class Node:
         """The name at `index`, or "" when the output is omitted."""
         return self.outputs[index] if index < len(self.outputs) else ""
 
+    def changed(
+        self,
+        *,
+        inputs: tuple[str, ...] | None = None,
+        outputs: tuple[str, ...] | None = None,
+        attrs: dict[str, Any] | None = None,
+    ) -> Node:
+        """The node with other inputs, outputs or attributes: what passes do most, and `dataclasses.replace` slowly."""
+        return Node(
+            self.op,
+            self.inputs if inputs is None else inputs,
+            self.outputs if outputs is None else outputs,
+            self.attrs if attrs is None else attrs,
+            self.domain,
+            self.name,
+            self.origin,
+        )
+
     def label(self) -> str:
         """How errors name this node: `LSTM node "lstm_0"`, or by its first output when it has no name."""
         called = self.name or next((o for o in self.outputs if o), "?")
@@ -126,6 +150,11 @@ class Graph:
     """Why frames fed one by one cannot equal one long run, where whoever built the graph knows."""
 
 
+def first_output(node: Node) -> str:
+    """The first output that is there: what a node is known by inside of a graph."""
+    return next(name for name in node.outputs if name)
+
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -136,3 +165,11 @@ def subgraphs(node: Node) -> Iterator[Graph]:
             yield value
         elif isinstance(value, list):
             yield from (v for v in value if isinstance(v, Graph))
+
+
+def all_nodes(graph: Graph) -> Iterator[Node]:
+    """The nodes of `graph` in order, those in the sub-graphs of a node before it."""
+    for node in graph.nodes:
+        for inner in subgraphs(node):
+            yield from all_nodes(inner)
+        yield node

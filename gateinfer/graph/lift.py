@@ -6,17 +6,17 @@ chunk length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from gateinfer.errors import StateMismatch
 from gateinfer.graph.evaluate import can_evaluate, evaluate
-from gateinfer.graph.ir import Graph, Node, Port, TensorType, subgraphs
+from gateinfer.graph.ir import Graph, Node, Port, TensorType, all_nodes
 from gateinfer.graph.lift_loops import LoopEnd, open_loops
 from gateinfer.graph.states import C0, H0, RECURRENT, Y_C, Y_H, State
-from gateinfer.graph.time_axis import downstream
+from gateinfer.graph.time_axis import downstream, upstream
 
 X, R = 0, 2
 SLOTS = {"h": (H0, Y_H), "c": (C0, Y_C)}
@@ -95,17 +95,23 @@ def opened(graph: Graph, axes: Axes) -> Graph:
 
 
 def may_lift(graph: Graph, states: Sequence[State]) -> bool:
-    """False when every recurrent node of a folded graph surely starts from a state input."""
+    """False when every recurrent node of a folded graph surely starts from a state input, and ends in an output."""
     nodes = list(all_nodes(graph))
-    fed = downstream(nodes, {state.input for state in states})
-    return any(node.op in ("Loop", "Scan") or any(free_slots(node, fed)) for node in nodes)
+    held = {state.input for state in states}
+    fed = downstream(nodes, held)
+    if any(node.op in ("Loop", "Scan") or any(free_slots(node, fed)) for node in nodes):
+        return True
+    return bool(stray_nodes(graph, held, {state.output for state in states}))
 
 
-def all_nodes(graph: Graph) -> Iterator[Node]:
-    for node in graph.nodes:
-        for inner in subgraphs(node):
-            yield from all_nodes(inner)
-        yield node
+def stray_nodes(graph: Graph, held: Collection[str], carried: Collection[str]) -> set[int]:
+    """Recurrent nodes of the main graph, by id, that start from a state input and end in no state output.
+
+    Where they get to is lost between chunks.
+    """
+    fed, kept = downstream(graph.nodes, held), upstream(graph.nodes, carried)
+    wired = (node for node in recurrent_nodes(graph) if not any(free_slots(node, fed)))
+    return {id(node) for node in wired if kept.isdisjoint(node.outputs)}
 
 
 def free_slots(node: Node, fed: set[str]) -> Iterator[str]:
@@ -128,7 +134,8 @@ def constant_value(graph: Graph, name: str) -> np.ndarray | None:
     arguments = [constant_value(graph, source) for source in node.inputs]
     if any(value is None and source for value, source in zip(arguments, node.inputs, strict=True)):
         return None
-    return evaluate(node, arguments, graph.opset)[node.outputs.index(name)]
+    types = [graph.types[output] for output in node.outputs]
+    return evaluate(node, types, arguments, graph.opset)[node.outputs.index(name)]
 
 
 def lift_states(graph: Graph, lift: Lift) -> Graph:

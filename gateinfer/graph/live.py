@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
-from gateinfer.graph.checks import uses
+from gateinfer.graph.checks import Captures, uses
 from gateinfer.graph.ir import Node, Port, subgraphs
 from gateinfer.graph.loops import is_folded, trimmed
 
@@ -20,8 +19,8 @@ def all_names(nodes: Iterable[Node]) -> Iterator[str]:
             yield from all_names(graph.nodes)
 
 
-def needed(nodes: list[Node], wanted: set[str]) -> list[Node]:
-    """The nodes that `wanted` values depend on, in order."""
+def needed(nodes: list[Node], wanted: set[str], known: Captures | None = None) -> list[Node]:
+    """The nodes that `wanted` values depend on, in order; `known` is what a caller keeps of nested graphs."""
     wanted = set(wanted)
     kept = []
     for node in reversed(nodes):
@@ -29,7 +28,7 @@ def needed(nodes: list[Node], wanted: set[str]) -> list[Node]:
             if is_folded(node):
                 node = trimmed(node, wanted, needed)
             kept.append(node)
-            wanted |= uses(node)
+            wanted |= uses(node, known)
     return kept[::-1]
 
 
@@ -38,8 +37,8 @@ def renamed(node: Node, names: Mapping[str, str]) -> Node:
     for graph in subgraphs(node):
         graph.nodes = [renamed(inner, names) for inner in graph.nodes]
         graph.outputs = [Port(names.get(p.name, p.name), p.type) for p in graph.outputs]
-    return dataclasses.replace(
-        node,
-        inputs=tuple(names.get(n, n) for n in node.inputs),
-        outputs=tuple(names.get(n, n) for n in node.outputs),
+    if names.keys().isdisjoint(node.inputs) and names.keys().isdisjoint(node.outputs):
+        return node
+    return node.changed(
+        inputs=tuple(names.get(n, n) for n in node.inputs), outputs=tuple(names.get(n, n) for n in node.outputs)
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from gateinfer.graph.checks import uses
-from gateinfer.graph.ir import Graph, Node, Port
+from gateinfer.graph.checks import makers, uses
+from gateinfer.graph.ir import SEQUENCE, Graph, Node, Port, first_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ def partition(graph: Graph, foreign: Collection[str]) -> list[Stage]:
     """Stages in execution order.
 
     Every node goes to the earliest stage of its kind that its operands allow, so that each gap between native stages is
-    one maximal sub-graph.
+    one maximal sub-graph. Sequences do not go from stage to stage: each makes those it reads.
 
     Parameters
     ----------
@@ -31,17 +31,19 @@ def partition(graph: Graph, foreign: Collection[str]) -> list[Stage]:
         First outputs of the nodes that are not native.
     """
     levels = _levels(graph, foreign)
+    lists = {name: node for node in graph.nodes for name in node.outputs if graph.types.get(name) == SEQUENCE}
     stages = []
     for level in range(max(levels.values(), default=0) + 1):
-        nodes = [node for node in graph.nodes if levels[_key(node)] == level]
+        own = [node for node in graph.nodes if levels[first_output(node)] == level]
+        nodes = [node for node in own if not lists.keys() >= _outputs(node)]
         # What an output passes straight on from an input or a constant is the first native stage's business.
         if nodes or level == 0:
-            stages.append(Stage(_stage_graph(graph, nodes, passes_through=level == 0), foreign=level % 2 == 1))
+            stages.append(Stage(_stage_graph(graph, nodes, lists, passes_through=level == 0), foreign=level % 2 == 1))
     return stages
 
 
-def _key(node: Node) -> str:
-    return next(name for name in node.outputs if name)
+def _outputs(node: Node) -> set[str]:
+    return set(filter(None, node.outputs))
 
 
 def _levels(graph: Graph, foreign: Collection[str]) -> dict[str, int]:
@@ -49,17 +51,20 @@ def _levels(graph: Graph, foreign: Collection[str]) -> dict[str, int]:
     level_of_value: dict[str, int] = {}
     levels = {}
     for node in graph.nodes:
-        parity = int(node.outputs[0] in foreign or _key(node) in foreign)
+        parity = int(node.outputs[0] in foreign or first_output(node) in foreign)
         below = max((level_of_value.get(name, 0) for name in uses(node)), default=0)
-        levels[_key(node)] = level = below + (below % 2 != parity)
+        levels[first_output(node)] = level = below + (below % 2 != parity)
         level_of_value.update((name, level) for name in node.outputs if name)
     return levels
 
 
-def _stage_graph(graph: Graph, nodes: list[Node], *, passes_through: bool) -> Graph:
+def _stage_graph(graph: Graph, nodes: list[Node], lists: Mapping[str, Node], *, passes_through: bool) -> Graph:
+    own = {name for node in nodes for name in _outputs(node) if name not in lists}
+    wanted = {id(maker) for node in nodes for maker in makers(node, lists)} | {id(node) for node in nodes}
+    nodes = [node for node in graph.nodes if id(node) in wanted]
     made = {name for node in nodes for name in node.outputs if name}
     used = {name for node in nodes for name in uses(node)}
-    outputs = _outputs_of(graph, made, nodes)
+    outputs = _outputs_of(graph, own, nodes)
     if passes_through:
         produced = {name for node in graph.nodes for name in node.outputs}
         outputs += [port.name for port in graph.outputs if port.name not in produced]

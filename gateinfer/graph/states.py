@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateinfer.errors import StateMismatch
+from gateinfer.errors import StateMismatch, shown
 from gateinfer.graph.ir import RECURRENT, UNKNOWN_DTYPE, Dim, Graph, Node, Port
 
 H0, C0, Y_H, Y_C = 5, 6, 1, 2
@@ -159,7 +159,7 @@ def stateful_nodes(graph: Graph, names: Collection[str]) -> tuple[list[Node], li
 def _given_output(inputs: dict[str, Port], outputs: dict[str, Port], source: str, target: str) -> str:
     if source not in inputs or not isinstance(target, str) or target not in outputs:
         raise StateMismatch(
-            f"states={{{source!r}: {target!r}}}: inputs are {', '.join(inputs)}; outputs are {', '.join(outputs)}"
+            f"states={{{source!r}: {shown(target)}}}: inputs are {', '.join(inputs)}; outputs are {', '.join(outputs)}"
         )
     if not _compatible(inputs[source], outputs[target]):
         raise StateMismatch(

@@ -7,12 +7,12 @@ is [outer, steps, inner]. Indices and constants are judged by value, so a graph 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gateinfer.graph import time_rules  # noqa: F401  (registers the rules)
 from gateinfer.graph.checks import uses
-from gateinfer.graph.ir import Graph, Node
+from gateinfer.graph.ir import SEQUENCE, Graph, Node, first_output
 from gateinfer.graph.time_place import GONE, RULES, Place, Scan, Step
 
 
@@ -53,7 +53,10 @@ class Tracker:
 
     def _mixed(self, step: Step) -> Place:
         """At fault; the axis goes on if it seems to, so that the recurrent nodes behind it can be found."""
-        out = step.out_shape(step.node.outputs.index(next(filter(None, step.node.outputs))))
+        first = first_output(step.node)
+        if self.graph.types[first] == SEQUENCE:
+            return Place(GONE, self.steps, fault=step.blame())
+        out = step.out_shape(step.node.outputs.index(first))
         for index, place in step.at.items():
             shape = step.query.shape(index)
             axis = place.axis + len(out) - len(shape)
@@ -78,4 +81,13 @@ def downstream(nodes: Iterable[Node], names: Collection[str]) -> set[str]:
     for node in nodes:
         if found and not found.isdisjoint(uses(node)):
             found.update(filter(None, node.outputs))
+    return found
+
+
+def upstream(nodes: Sequence[Node], names: Collection[str]) -> set[str]:
+    """`names` and all values they are computed from."""
+    found = set(names)
+    for node in reversed(nodes):
+        if not found.isdisjoint(node.outputs):
+            found |= uses(node)
     return found

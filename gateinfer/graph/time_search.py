@@ -6,12 +6,13 @@ All of this looks at graphs specialised for two lengths: there the shapes are kn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 import numpy as np
 
 from gateinfer.errors import GateInferError, ShapeError, StateMismatch
 from gateinfer.graph.checks import definitions
-from gateinfer.graph.ir import Dim, Graph, Node, Shapes
+from gateinfer.graph.ir import Dim, Graph, Node, Shapes, all_nodes, first_output
 from gateinfer.graph.lift import (
     SLOTS,
     Axes,
@@ -19,12 +20,12 @@ from gateinfer.graph.lift import (
     Lift,
     R,
     X,
-    all_nodes,
     constant_value,
     free_slots,
     may_lift,
     opened,
     recurrent_nodes,
+    stray_nodes,
 )
 from gateinfer.graph.lift_loops import LoopEnd, find_loop_ends, open_loops
 from gateinfer.graph.recurrent_attrs import parse_recurrent
@@ -78,10 +79,12 @@ def find_lift(
 def _has_found_cells(
     graph: Graph, states: Sequence[State], shapes: Shapes, values: Mapping[str, np.ndarray], specialize: Specialize
 ) -> bool:
-    """True when cells written out step by step became recurrent nodes, in a file with fixed shapes and no states."""
-    if states or any(node.op in RECURRENT for node in graph.nodes) or not all(p.type.is_static for p in graph.inputs):
+    """True when cells written out step by step became recurrent nodes that start anew, in a file without states."""
+    if states or any(node.op in RECURRENT for node in graph.nodes):
         return False
-    return bool(recurrent_nodes(specialize(graph, shapes, values)))
+    found = specialize(graph, shapes, values)
+    starts = [node.input(SLOTS[kind][0]) for node in recurrent_nodes(found) for kind in free_slots(node, set())]
+    return any(not start or constant_value(found, start) is not None for start in starts)
 
 
 class _Search:
@@ -98,8 +101,8 @@ class _Search:
         self.values = values
         self.specialize = specialize
         self.held = {state.input for state in states}
-        carried = {state.output for state in states}
-        self.outputs = [port.name for port in graph.outputs if port.name not in carried]
+        self.carried = {state.output for state in states}
+        self.outputs = [port.name for port in graph.outputs if port.name not in self.carried]
         self.frames = [p for p in graph.inputs if p.name in shapes and p.name not in self.held]
         self.baked: dict[tuple[tuple[str, int], ...], int] = {}
         """Lengths that the file fixes without declaring them."""
@@ -121,6 +124,7 @@ class _Search:
         self.graph = open_loops(self.graph, loops)
         self.shapes |= {end.source: end.shape for end in loops}
         self.held |= {end.source for end in loops}
+        self.carried |= {end.output for end in loops}
         length, (graph, tracker) = self._checked(axes)
         ends = tuple(self._ends(graph, tracker, axes))
         for end, node in ((end, recurrent_nodes(graph)[end.number]) for end in ends):
@@ -157,12 +161,16 @@ class _Search:
 
     def _any_beside_the_wired(self) -> bool:
         """True when a node without state inputs scans as many steps as one with them. One inside a frame does not."""
-        graph = self.specialize(self.graph, self.shapes, self.values)
+        graph = self._as_fed()
         fed = downstream(graph.nodes, self.held)
+        strays = stray_nodes(graph, self.held, self.carried)
         steps: dict[bool, set[int]] = {True: set(), False: set()}
         for node in recurrent_nodes(graph):
             extent = graph.types[node.inputs[X]].extents[parse_recurrent(node).layout]
-            steps[not any(free_slots(node, fed))].add(extent)
+            wired = not any(free_slots(node, fed))
+            steps[wired].add(extent)
+            if id(node) in strays:
+                steps[not wired].add(extent)
         return bool(steps[True] & steps[False])
 
     # ---- which axis is time ----
@@ -187,13 +195,27 @@ class _Search:
         if self.held and not self.has_wired:
             return None
         if refusals and looked is None:
-            raise refusals[0]
+            self._refuse_shapes(refusals[0])
         listed = ", ".join(node.label() for node in all_nodes(self.graph) if node.op in KEEPING)
         frames = ", ".join(port.name for port in self.frames)
         raise StateMismatch(
             f"the model keeps its state inside ({listed}), and no axis of {frames or 'its inputs'} is the sequence "
             f"these nodes scan; {REMEDY}"
         )
+
+    def _refuse_shapes(self, refusal: GateInferError) -> NoReturn:
+        """Raises what is wrong with the frames as they were fed; `refusal` tells of a length that was only tried."""
+        self._as_fed()
+        frames = ", ".join(f"{port.name!r} {list(self.shapes[port.name])}" for port in self.frames)
+        raise ShapeError(
+            f"frames {frames} fit, but those of no other length do, so that the time axis cannot be told; {REMEDY}"
+        ) from refusal
+
+    def _as_fed(self) -> Graph:
+        """The graph for the frames as they are, whatever length the file declares."""
+        declared = ((port.name, axis, dim) for port in self.frames for axis, dim in enumerate(port.shape or ()))
+        other = {n: axis for n, axis, dim in declared if isinstance(dim, int) and dim != self.shapes[n][axis]}
+        return self.specialize(opened(self.graph, other), self.shapes, self.values)
 
     def _look(self, axes: Axes) -> list[str]:
         """As `_tracked`. Exporters may call an extent free that a Reshape fixes: then the frames have to have it."""
@@ -226,7 +248,13 @@ class _Search:
         if self.has_wired and all(any(free_slots(scan.node, fed)) for scan in scans):
             return []
         self.has_free |= any(any(free_slots(scan.node, fed)) for scan in scans)
+        self.has_free |= not {id(scan.node) for scan in scans}.isdisjoint(self._strays(graph, axes))
         return [scan.fault for scan in scans]
+
+    def _strays(self, graph: Graph, axes: Axes) -> set[int]:
+        """`stray_nodes`, where the file takes any length. Frames of one length go from state to state as it says."""
+        declared = [port.shape[axes[port.name]] for port in self.frames if port.name in axes and port.shape]
+        return set() if any(isinstance(dim, int) for dim in declared) else stray_nodes(graph, self.held, self.carried)
 
     def _probes(self) -> list[int]:
         taken = {extent for shape in self.shapes.values() for extent in shape}
@@ -256,7 +284,11 @@ class _Search:
             if not fixed:
                 if isinstance(error, StateMismatch):
                     raise
-                raise StateMismatch(f"cannot be streamed along axis {axis} of {name!r}: {error}; {REMEDY}") from error
+                tried = " and ".join(map(str, self._probes()))
+                raise StateMismatch(
+                    f"cannot be streamed along axis {axis} of {name!r} in chunks of any length (tried {tried} steps): "
+                    f"{error}; {REMEDY}"
+                ) from error
         only = self._track(axes, fixed)
         self._refuse(axes, only[1].fault_in(self.outputs))
         return fixed, only
@@ -278,6 +310,13 @@ class _Search:
         fed = downstream(graph.nodes, self.held)
         scanning = {id(scan.node) for scan in tracker.scans}
         self.taken |= graph.types.keys()
+        strays = self._strays(graph, axes) & scanning
+        for node in recurrent_nodes(graph):
+            if id(node) in strays:
+                raise StateMismatch(
+                    f"{node.label()} starts every chunk from the state {node.input(H0)!r}, and what it ends with is no "
+                    f"state output, so that chunks could not equal one long run; {REMEDY}"
+                )
         for number, node in enumerate(recurrent_nodes(graph)):
             for kind in free_slots(node, fed) if id(node) in scanning else ():
                 start = node.input(SLOTS[kind][0])
@@ -297,7 +336,7 @@ class _Search:
         ):
             rows = None
         shape = (rows, 1, hidden) if layout else (1, rows, hidden)
-        called = node.name or next(filter(None, node.outputs))
+        called = node.name or first_output(node)
         source = self._fresh(f"{called}.{kind}")
         output = self._fresh(f"{called}.{kind}n")
         return End(number, kind, State(source, source, output, shape, lifted=True), 1 - layout)

@@ -20,8 +20,11 @@ DECIDING: dict[str, tuple[int, ...]] = {
     "TopK": (1,),
     "CumSum": (1,),
     "Resize": (1, 2, 3),
+    "SplitToSequence": (1,),
+    "SequenceInsert": (2,),
+    "SequenceErase": (1,),
 }
-"""Input positions that fix shapes or control flow. The axes input of every Reduce* is at 1."""
+"""Input positions that fix shapes, control flow or what a list is made of. The axes input of every Reduce* is at 1."""
 
 
 def deciding_inputs(graph: Graph) -> frozenset[str]:

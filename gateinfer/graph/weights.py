@@ -42,4 +42,4 @@ def recurrent_nodes(graph: Graph, constants: dict) -> Iterator[tuple[Node, dict]
             yield node, constants
         for value in node.attrs.values():
             if isinstance(value, Graph):
-                yield from recurrent_nodes(value, constants | value.constants)
+                yield from recurrent_nodes(value, constants | value.constants if value.constants else constants)

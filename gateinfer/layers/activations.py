@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateinfer.errors import GateInferError
+from gateinfer.errors import GateInferError, shown
 from gateinfer.layers.builder import GraphBuilder
 from gateinfer.weights.arrays import near_misses
 
@@ -45,7 +45,9 @@ _CELL: Final = {
 
 def check_activation(name: str | None) -> str | None:
     """The name in one spelling, None for the identity; GateInferError when there is no such function."""
-    spelled = _SYNONYMS.get(str(name).lower(), str(name).lower()) if name is not None else None
+    if name is not None and not isinstance(name, str):
+        raise GateInferError(f"activation {shown(name)}: expected a name")
+    spelled = _SYNONYMS.get(name.lower(), name.lower()) if name is not None else None
     if spelled in _NONE:
         return None
     known = (*_NODES, *_COMPOSED)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateinfer.errors import GateInferError
+from gateinfer.errors import GateInferError, shown
 from gateinfer.layers.activations import apply_activation, check_activation
 from gateinfer.layers.builder import GraphBuilder, Signal
 from gateinfer.layers.simple import check_features, to_optional, to_weight
@@ -49,13 +49,13 @@ class Conv1d:
         layout: str = "torch",
     ) -> None:
         if layout not in ("torch", "keras"):
-            raise GateInferError(f"layout={layout!r}: expected 'torch' for [O, C, K] or 'keras' for [K, C, O]")
+            raise GateInferError(f"layout={shown(layout)}: expected 'torch' for [O, C, K] or 'keras' for [K, C, O]")
         kernel = to_weight("conv1d.weight", weight).expect_rank(3, "[O, C, K]" if layout == "torch" else "[K, C, O]")
         self.kernel = np.ascontiguousarray(kernel if layout == "torch" else kernel.transpose(2, 1, 0))
         self.output_size, per_group, self.width = map(int, self.kernel.shape)
         for name, value in (("stride", stride), ("dilation", dilation), ("groups", groups)):
             if not isinstance(value, (int, np.integer)) or value < 1:
-                raise GateInferError(f"{name}={value!r}: expected a whole number of at least 1")
+                raise GateInferError(f"{name}={shown(value)}: expected a whole number of at least 1")
         self.stride, self.dilation, self.groups = int(stride), int(dilation), int(groups)
         if self.output_size % self.groups:
             raise GateInferError(f"groups={groups}: does not divide the {self.output_size} outputs of conv1d.weight")
@@ -64,7 +64,7 @@ class Conv1d:
         self.bias = None if given is None else given.expect((self.output_size,), "[O]")
         self.activation = check_activation(activation)
         if padding_mode not in ("zeros", "reflect"):
-            raise GateInferError(f"padding_mode={padding_mode!r}: expected 'zeros' or 'reflect'")
+            raise GateInferError(f"padding_mode={shown(padding_mode)}: expected 'zeros' or 'reflect'")
         self.reflects = padding_mode == "reflect"
         self.reach = self.dilation * (self.width - 1)
         self.pads = self._pads(padding)
@@ -77,17 +77,15 @@ class Conv1d:
             half = self.reach // 2
             known = {"valid": (0, 0), "causal": (self.reach, 0), "same": (half, self.reach - half)}
             if padding not in known:
-                raise GateInferError(f"padding={padding!r}: expected 'valid', 'same', 'causal', a number or a pair")
+                raise _no_padding(padding)
             return None if padding == "same" and self.stride > 1 else known[padding]
         pair = (padding, padding) if isinstance(padding, (int, np.integer)) else padding
         try:
             begin, end = map(int, pair)
-        except (TypeError, ValueError):
-            raise GateInferError(
-                f"padding={padding!r}: expected 'valid', 'same', 'causal', a number or a pair"
-            ) from None
+        except Exception:  # iterating over a caller's object may raise anything
+            raise _no_padding(padding) from None
         if begin < 0 or end < 0:
-            raise GateInferError(f"padding={padding!r}: expected numbers of at least 0")
+            raise GateInferError(f"padding={shown(padding)}: expected numbers of at least 0")
         return begin, end
 
     def build(self, b: GraphBuilder, x: Signal) -> Signal:
@@ -125,3 +123,7 @@ class Conv1d:
         window: dict[str, Any] = {"auto_pad": "SAME_UPPER"} if pads is None else {"pads": list(pads)}
         window |= {"strides": [self.stride], "dilations": [self.dilation], "kernel_shape": [self.width]}
         return b.add("Conv", x, b.constant("weight", self.kernel), *bias, group=self.groups, **window)
+
+
+def _no_padding(padding: Any) -> GateInferError:
+    return GateInferError(f"padding={shown(padding)}: expected 'valid', 'same', 'causal', a number or a pair")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from gateinfer.errors import GateInferError, ModelError
+from gateinfer.errors import GateInferError, ModelError, shown
 from gateinfer.graph.checks import refuse_nonfinite_weights
 from gateinfer.graph.ir import Graph
 from gateinfer.layers.builder import INDEX, GraphBuilder, Signal
@@ -85,7 +85,7 @@ def _check_claims(stack: Stack, claims: Mapping[str, Any]) -> None:
     }
     for name, claim in claims.items():
         if claim is not None and claim != found[name]:
-            raise ModelError(f"{name}={claim!r}, but the weights say {found[name]!r}")
+            raise ModelError(f"{name}={shown(claim)}, but the weights say {found[name]!r}")
 
 
 def sequential_graph(layers: Sequence[Layer], *, per_frame: bool = False, allow_nonfinite: bool = False) -> Graph:
@@ -115,4 +115,4 @@ def _check_layers(layers: Sequence[Layer]) -> None:
         raise GateInferError("Sequential needs at least one layer")
     for position, layer in enumerate(layers):
         if isinstance(layer, type) or not all(hasattr(layer, name) for name in ("word", "build", "keeps_state")):
-            raise GateInferError(f"layer {position}: expected an instance of gateinfer.layers, got {layer!r}")
+            raise GateInferError(f"layer {position}: expected an instance of gateinfer.layers, got {shown(layer)}")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateinfer.errors import GateInferError
+from gateinfer.errors import GateInferError, shown
 from gateinfer.graph.ir import Dim
 from gateinfer.layers.activations import cell_activations
 from gateinfer.layers.builder import GraphBuilder, Signal
@@ -272,6 +272,6 @@ def checked_options(
     if nonlinearity is not None:
         made = replace(made, activation=nonlinearity)
     if not (isinstance(made.clip, (int, float)) and 0 <= made.clip < float("inf")):
-        raise GateInferError(f"clip={made.clip!r}: expected a number >= 0")
+        raise GateInferError(f"clip={shown(made.clip)}: expected a number >= 0")
     cell_activations([made.activation, made.recurrent_activation])
     return made

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gateinfer.errors import GateInferError, ModelError
+from gateinfer.errors import GateInferError, ModelError, shown
 from gateinfer.layers.activations import apply_activation, check_activation
 from gateinfer.layers.builder import GraphBuilder, Signal
 from gateinfer.weights.arrays import Weight, as_float32
@@ -72,7 +72,7 @@ class Dense:
     def __init__(self, weight: Any, bias: Any = None, activation: str | None = None, *, layout: str = "torch") -> None:
         kernel = to_weight("dense.weight", weight).expect_rank(2, "[O, I]" if layout == "torch" else "[I, O]")
         if layout not in ("torch", "keras"):
-            raise GateInferError(f"layout={layout!r}: expected 'torch' for [O, I] or 'keras' for [I, O]")
+            raise GateInferError(f"layout={shown(layout)}: expected 'torch' for [O, I] or 'keras' for [I, O]")
         self.kernel = np.ascontiguousarray(kernel.T if layout == "torch" else kernel)
         self.input_size, self.output_size = map(int, self.kernel.shape)
         given = to_optional("dense.bias", bias)

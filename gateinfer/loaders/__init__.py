@@ -8,14 +8,16 @@ import numpy as np
 
 from gateinfer.errors import GateInferError, ModelError
 from gateinfer.graph.ir import Graph
-from gateinfer.loaders.files import Source, as_path, read_source
+from gateinfer.loaders.archive import Archive
+from gateinfer.loaders.files import KERAS_ADVICE, Source, as_path, read_source, refuse_others
 from gateinfer.loaders.npz import read_npz
 from gateinfer.loaders.onnx import load_onnx
 from gateinfer.loaders.safetensors import is_safetensors, read_safetensors
 from gateinfer.loaders.saved import DESCRIPTION, graph_from_arrays
-from gateinfer.loaders.torch_zip import read_torch
+from gateinfer.loaders.torch_legacy import is_legacy
+from gateinfer.loaders.torch_zip import is_torch, read_torch
 
-_ZIP: Final = b"PK"
+_ZIPS: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _SUFFIXES: Final = {".npz": "npz", ".safetensors": "safetensors", ".pt": "torch", ".pth": "torch", ".onnx": "onnx"}
 _READERS: Final = {"npz": read_npz, "safetensors": read_safetensors, "torch": read_torch}
 
@@ -52,6 +54,7 @@ def load_arrays(source: Source) -> dict[str, np.ndarray]:
     """Read all arrays of an .npz, .safetensors or .pt file. See `gateinfer.load_arrays`."""
     form, content = _form(source)
     if form == "onnx":
+        refuse_others(content)
         raise ModelError("not a weight file: expected .npz, .safetensors or .pt")
     return _READERS[form](content)
 
@@ -72,6 +75,14 @@ def _form(source: Source) -> tuple[str, bytes]:
 
 
 def _guess(content: bytes) -> str:
-    if content[:2] == _ZIP and content[2:4] in (b"\x03\x04", b"\x05\x06"):
-        return "torch" if b"data.pkl" in content[:4096] else "npz"
+    if content.startswith(_ZIPS):
+        return _kind_of_zip(Archive(content).names)
+    if is_legacy(content):
+        return "torch"
     return "safetensors" if is_safetensors(content) else "onnx"
+
+
+def _kind_of_zip(names: list[str]) -> str:
+    if "model.weights.h5" in names:
+        raise ModelError(f"this is a Keras model; {KERAS_ADVICE}")
+    return "torch" if is_torch(names) else "npz"

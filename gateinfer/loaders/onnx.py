@@ -11,7 +11,7 @@ from gateinfer.errors import GateInferError, ModelError
 from gateinfer.graph.checks import check_graph, refuse_nonfinite_weights
 from gateinfer.graph.infer.recurrent import check_recurrent_nodes
 from gateinfer.graph.ir import Graph
-from gateinfer.loaders.files import read_source
+from gateinfer.loaders.files import read_source, refuse_others
 from gateinfer.loaders.onnx_functions import check_functions
 from gateinfer.loaders.onnx_graph import GraphReader
 from gateinfer.loaders.onnx_tensors import TensorReader
@@ -67,10 +67,12 @@ def _parse(onnx: ModuleType, content: bytes) -> Any:
     try:
         model.ParseFromString(content)
     except (DecodeError, UnicodeDecodeError, ValueError) as error:
+        refuse_others(content)
         raise ModelError(
             f"not an ONNX model, or a truncated or too deeply nested one: {str(error)[:200] or 'cannot be parsed'}"
         ) from None
     if not model.HasField("graph") or model.ir_version < 1:
+        refuse_others(content)
         raise ModelError("not an ONNX model: it has no graph or no ir_version")
     return model
 

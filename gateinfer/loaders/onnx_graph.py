@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from gateinfer.errors import ModelError, UnsupportedOp
-from gateinfer.graph.checks import MAX_DEPTH, MAX_NODES
+from gateinfer.graph.checks import MAX_DEPTH, MAX_GRAPHS, MAX_NODES
 from gateinfer.graph.ir import UNKNOWN_DTYPE, Dim, Graph, Node, Port, TensorType
 from gateinfer.loaders.onnx_tensors import TensorReader, dtype_of
 
@@ -31,6 +31,7 @@ class GraphReader:
         self._tensors = tensors
         self._opset = opset
         self._nodes_left = MAX_NODES
+        self._graphs_left = 1 + MAX_GRAPHS
 
     def read_main(self, proto: Any, overridable: bool) -> Graph:
         """The main graph. `overridable`: inputs with an initializer are optional, not constants as before IR 4."""
@@ -48,11 +49,14 @@ class GraphReader:
     def _read(self, proto: Any, depth: int) -> Graph:
         if depth > MAX_DEPTH:
             raise ModelError(f"sub-graphs nest deeper than {MAX_DEPTH}")
+        self._graphs_left -= 1
+        if self._graphs_left < 0:
+            raise ModelError(f"the model has more than {MAX_GRAPHS} sub-graphs; export it without nested branches")
         if proto.sparse_initializer:
             raise UnsupportedOp("sparse initializers are not implemented; store them as dense tensors")
         graph = Graph(
-            inputs=[_port(p, "input") for p in proto.input],
-            outputs=[_port(p, "output") for p in proto.output],
+            inputs=[_port(p, "input", depth) for p in proto.input],
+            outputs=[_port(p, "output", depth) for p in proto.output],
             nodes=[],
             constants=self._initializers(proto),
             opset=self._opset,
@@ -166,12 +170,12 @@ def _constant_array(node: Node, key: str, value: Any) -> np.ndarray:
         raise ModelError(f"{node.label()}: attribute {key!r} holds no value of its kind") from None
 
 
-def _port(proto: Any, role: str) -> Port:
+def _port(proto: Any, role: str, depth: int) -> Port:
     what = f'graph {role} "{checked_name(proto.name)}"'
     if not proto.name:
         raise ModelError(f"a graph {role} has no name")
     kind = proto.type.WhichOneof("value")
-    if kind is None:
+    if kind is None or (kind == "sequence_type" and depth):
         return Port(proto.name, TensorType(UNKNOWN_DTYPE, None))
     if kind != "tensor_type":
         raise UnsupportedOp(f"{what}: only tensors are implemented, got {kind.removesuffix('_type')}")

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from gateinfer.errors import ModelError
-from gateinfer.graph.checks import MAX_DEPTH, MAX_NODES, check_graph, refuse_nonfinite_weights
+from gateinfer.graph.checks import MAX_DEPTH, MAX_GRAPHS, MAX_NODES, check_graph, refuse_nonfinite_weights
 from gateinfer.graph.infer.recurrent import check_recurrent_nodes
 from gateinfer.graph.ir import UNKNOWN_DTYPE, Graph, Node, Port, TensorType
 
@@ -119,12 +119,16 @@ class _Reader:
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._arrays = arrays
-        self._nodes = 0
+        self._nodes = self._graphs = 0
 
     def graph(self, text: Any, depth: int) -> Graph:
         self._nodes += len(text["nodes"])
-        if depth > MAX_DEPTH or self._nodes > MAX_NODES:
-            raise ModelError(f"the saved model nests more than {MAX_DEPTH} graphs or has more than {MAX_NODES} nodes")
+        self._graphs += 1
+        if depth > MAX_DEPTH or self._nodes > MAX_NODES or self._graphs > 1 + MAX_GRAPHS:
+            raise ModelError(
+                f"the saved model nests graphs deeper than {MAX_DEPTH}, or has more than {MAX_NODES} nodes or "
+                f"{MAX_GRAPHS} sub-graphs"
+            )
         return Graph(
             inputs=[_port(port) for port in text["inputs"]],
             outputs=[_port(port) for port in text["outputs"]],

@@ -1,89 +1,69 @@
 """PyTorch's .pt files as zip archives of raw arrays.
 
-The file says with pickle opcodes which bytes are which tensor. They are never unpickled: `Machine` interprets the few
-opcodes and the few names that a state_dict needs, on plain lists and dicts, and refuses every other.
+The file says with pickle opcodes which bytes are which tensor. They are never unpickled: see `pickle_machine`. Files of
+TorchScript have the same form; their code is not read.
 """
 
 from __future__ import annotations
 
 import math
-import pickletools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from gateinfer.errors import ModelError
 from gateinfer.loaders.archive import Archive
+from gateinfer.loaders.pickle_machine import STORAGES, Machine, Storage, TensorRef
 from gateinfer.loaders.safetensors import from_bfloat16
+from gateinfer.loaders.torch_legacy import is_legacy, read_legacy
 
 MAX_PICKLE: Final = 2**22
 """Bytes of the description of all tensors."""
 MAX_TENSORS: Final = 2**14
 MAX_DEPTH: Final = 8
 """Dicts inside dicts."""
-MAX_RANK: Final = 32
-
-_STORAGES: Final = {
-    "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "BFloat16Storage": "<u2", "LongStorage": "<i8",
-    "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?",
-}  # fmt: skip
-
-_REBUILD: Final = "torch._utils _rebuild_tensor_v2"
-_PARAMETER: Final = "torch._utils _rebuild_parameter"
-_ORDERED: Final = "collections OrderedDict"
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A global the pickle names. It is never imported."""
+class Members(Protocol):
+    """Raw content by name."""
 
-    name: str
+    @property
+    def names(self) -> list[str]: ...
 
+    def size(self, name: str) -> int: ...
 
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """A raw array of the archive."""
-
-    key: str
-    kind: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRef:
-    """A window on a storage: offset and strides count elements."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    def read(self, name: str) -> bytes: ...
 
 
 def read_torch(content: bytes) -> dict[str, np.ndarray]:
-    """All tensors of a .pt file by key; keys of nested dicts are joined by dots.
+    """All tensors of a .pt file by key; keys of nested dicts, and of modules of TorchScript, are joined by dots.
 
     Raises
     ------
     ModelError
         For anything but nested dicts of tensors over raw storages, such as whole pickled modules.
     """
+    root, members, folder = read_legacy(content) if is_legacy(content) else _read_zip(content)
+    if not isinstance(root, dict):
+        raise ModelError("the PyTorch file holds no dict of tensors; save model.state_dict()")
+    references = dict(_tensors(root))
+    reader = _StorageReader(members, folder)
+    return {key: reader.array(key, reference) for key, reference in references.items()}
+
+
+def _read_zip(content: bytes) -> tuple[Any, Members, str]:
+    """What data.pkl describes, and the raw arrays with the folder that they are in."""
     archive = Archive(content)
     descriptions = [name for name in archive.names if name.endswith("/data.pkl")]
     if len(descriptions) != 1:
-        raise ModelError("not a PyTorch weight file: it needs exactly one data.pkl; TorchScript files are not read")
+        raise ModelError("not a PyTorch weight file: it needs exactly one data.pkl")
     folder = descriptions[0].removesuffix("data.pkl")
     if f"{folder}byteorder" in archive.names and archive.read(f"{folder}byteorder") != b"little":
         raise ModelError("the PyTorch file is not little-endian")
     if archive.size(descriptions[0]) > MAX_PICKLE:
         raise ModelError(f"data.pkl has {archive.size(descriptions[0])} bytes, at most {MAX_PICKLE} expected")
-    root = Machine().run(archive.read(descriptions[0]))
-    if not isinstance(root, dict):
-        raise ModelError("the PyTorch file holds no dict of tensors; save model.state_dict()")
-    references = dict(_tensors(root))
-    reader = _StorageReader(archive, folder)
-    return {key: reader.array(key, reference) for key, reference in references.items()}
+    return Machine().run(archive.read(descriptions[0])), archive, f"{folder}data/"
 
 
 def is_torch(names: list[str]) -> bool:
@@ -115,7 +95,7 @@ def _tensors(root: dict[Any, Any]) -> Iterator[tuple[str, TensorRef]]:
 class _StorageReader:
     """Turns references into arrays on the archive's bytes."""
 
-    def __init__(self, archive: Archive, folder: str) -> None:
+    def __init__(self, archive: Members, folder: str) -> None:
         self._archive = archive
         self._folder = folder
         self._storages: dict[Storage, np.ndarray] = {}
@@ -139,10 +119,10 @@ class _StorageReader:
 
     def _storage(self, storage: Storage, what: str) -> np.ndarray:
         if storage not in self._storages:
-            name = f"{self._folder}data/{storage.key}"
+            name = f"{self._folder}{storage.key}"
             if name not in self._archive.names:
                 raise ModelError(f"{what}: the archive has no storage {storage.key[:200]!r}")
-            dtype = np.dtype(_STORAGES[storage.kind])
+            dtype = np.dtype(STORAGES[storage.kind])
             if self._archive.size(name) != storage.count * dtype.itemsize:
                 raise ModelError(
                     f"{what}: a {storage.kind} of {storage.count} elements, but {self._archive.size(name)} bytes"
@@ -156,143 +136,3 @@ class _StorageReader:
         self._copied += size
         if self._copied > 4 * sum(self._archive.size(name) for name in self._archive.names) + 2**20:
             raise ModelError(f"{what}: the tensors need far more memory than the file has")
-
-
-class Machine:
-    """A pickle machine on plain data. REDUCE calls nothing: it knows what three names stand for."""
-
-    def __init__(self) -> None:
-        self._stack: list[Any] = []
-        self._marks: list[int] = []
-        self._memo: dict[int, Any] = {}
-
-    def run(self, code: bytes) -> Any:
-        """What the pickle describes.
-
-        Raises
-        ------
-        ModelError
-            For opcodes and names that a dict of tensors does not need.
-        """
-        try:
-            for opcode, argument, _ in pickletools.genops(code):
-                if opcode.name == "STOP":
-                    return self._stack.pop()
-                self._step(opcode.name, argument)
-        except ModelError:
-            raise
-        except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, RecursionError) as error:
-            raise ModelError(f"data.pkl is malformed: {type(error).__name__} {str(error)[:100]}") from None
-        raise ModelError("data.pkl is malformed: it has no end")
-
-    def _step(self, op: str, argument: Any) -> None:
-        if op in _PUSHES:
-            self._stack.append(argument)
-        elif op in _CONSTANTS:
-            self._stack.append(_CONSTANTS[op]())
-        elif op in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self._memo[len(self._memo) if op == "MEMOIZE" else argument] = self._stack[-1]
-        elif op in ("BINGET", "LONG_BINGET"):
-            self._stack.append(self._memo[argument])
-        elif op in ("GLOBAL", "STACK_GLOBAL"):
-            self._stack.append(
-                _known(argument if op == "GLOBAL" else " ".join(reversed([self._pop(str), self._pop(str)])))
-            )
-        elif op == "MARK":
-            self._marks.append(len(self._stack))
-        elif op in _TUPLES:
-            self._stack.append(tuple(self._take(_TUPLES[op])))
-        elif op in _ACTIONS:
-            _ACTIONS[op](self)
-        elif op not in ("PROTO", "FRAME"):
-            raise ModelError(f"data.pkl uses the opcode {op}, which a state_dict does not need: refused")
-
-    def _pop(self, kind: type) -> Any:
-        value = self._stack.pop()
-        if not isinstance(value, kind):
-            raise TypeError(f"expected {kind.__name__}")
-        return value
-
-    def _take(self, count: int | None) -> list[Any]:
-        """The last `count` values, or all since the last mark."""
-        start = self._marks.pop() if count is None else len(self._stack) - count
-        if start < 0:
-            raise IndexError("stack underflow")
-        values = self._stack[start:]
-        del self._stack[start:]
-        return values
-
-    def _set_items(self, count: int | None) -> None:
-        values = self._take(count)
-        target = self._stack[-1]
-        if not isinstance(target, dict):
-            raise TypeError("items of something that is no dict")
-        target.update(zip(values[::2], values[1::2], strict=True))
-
-    def _append(self, count: int | None) -> None:
-        values = self._take(count)
-        self._stack[-1].extend(values) if isinstance(self._stack[-1], list) else self._fail_append()
-
-    def _fail_append(self) -> None:
-        raise TypeError("appends to something that is no list")
-
-    def _persistent(self) -> None:
-        """("storage", type, key, device, count)."""
-        tag, kind, key, _, count = self._pop(tuple)
-        kind = kind.name.removeprefix("torch ") if isinstance(kind, Name) else kind
-        if tag != "storage" or kind not in _STORAGES or not isinstance(key, str) or type(count) is not int or count < 0:
-            raise ModelError(f"data.pkl refers to something other than a plain storage: {str(kind)[:100]!r}")
-        self._stack.append(Storage(key, kind, count))
-
-    def _reduce(self) -> None:
-        arguments, function = self._pop(tuple), self._pop(Name).name
-        if function == _ORDERED:
-            self._stack.append(dict(*arguments))
-        elif function == _REBUILD:
-            self._stack.append(_tensor(*arguments[:4]))
-        elif function == _PARAMETER:
-            if not isinstance(arguments[0], TensorRef):
-                raise TypeError("a parameter of something that is no tensor")
-            self._stack.append(arguments[0])
-        else:
-            raise ModelError(f"data.pkl calls {function!r}, which is refused")
-
-    def _build(self) -> None:
-        """Attributes of a state_dict, its _metadata: not needed."""
-        self._stack.pop()
-        if not isinstance(self._stack[-1], dict):
-            raise TypeError("attributes of something that is no dict")
-
-
-def _known(name: str) -> Name:
-    allowed = {_ORDERED, _REBUILD, _PARAMETER, *(f"torch {kind}" for kind in _STORAGES)}
-    if name not in allowed:
-        raise ModelError(
-            f"data.pkl names {name[:200]!r}, which is refused: only dicts of tensors are read; save model.state_dict()"
-        )
-    return Name(name)
-
-
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> TensorRef:
-    numbers = (offset, *shape, *strides)
-    plain = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
-    if not plain or len(shape) != len(strides) or len(shape) > MAX_RANK:
-        raise TypeError("a tensor of something that is no storage, shape and strides")
-    if any(type(n) is not int or n < 0 for n in numbers):
-        raise ValueError("offset, shape and strides must be numbers >= 0")
-    return TensorRef(storage, offset, shape, strides)
-
-
-_PUSHES: Final = frozenset(
-    "BINUNICODE SHORT_BINUNICODE BINUNICODE8 UNICODE BININT BININT1 BININT2 INT LONG1 LONG BINFLOAT".split()
-)
-_CONSTANTS: Final[dict[str, Callable[[], Any]]] = {
-    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
-    "EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict,
-}  # fmt: skip
-_TUPLES: Final = {"TUPLE": None, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_ACTIONS: Final[dict[str, Callable[[Machine], None]]] = {
-    "BINPERSID": Machine._persistent, "REDUCE": Machine._reduce, "BUILD": Machine._build,
-    "SETITEM": lambda m: m._set_items(2), "SETITEMS": lambda m: m._set_items(None),
-    "APPEND": lambda m: m._append(1), "APPENDS": lambda m: m._append(None),
-}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from gateinfer.lower import (  # noqa: F401  (importing a family registers its operators)
     conv,
+    conv_transpose,
     einsum,
     elementwise,
     indexing,

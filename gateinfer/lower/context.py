@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from gateinfer._core import BINARY, DTYPES, REDUCTION, UNARY, Builder
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.checks import captures
-from gateinfer.graph.ir import Graph, Node, subgraphs
+from gateinfer.graph.ir import SEQUENCE, Graph, Node, subgraphs
 from gateinfer.lower.tensor import Shape, Tensor, collapse
 
 Cache = dict[Hashable, Any]
@@ -31,21 +32,30 @@ class Lowering:
         Specialised: every value has a static type.
     homes : dict of str to Tensor
         Where a value must end up, for values that are part of an output or of a concatenation.
+    rewritten : set of int
+        Tensors that are home to several values in turn, each made by a scatter over the one before.
     done : set of str
         First outputs of nodes that an earlier node took over.
+    sources : list of str
+        Per op so far the first output of the node it is for, or "".
     """
 
     def __init__(self, graph: Graph, builder: Builder, cache: Cache) -> None:
         self.graph = graph
         self.builder = builder
         self.homes: dict[str, Tensor] = {}
+        self.rewritten: set[int] = set()
         self.done: set[str] = set()
+        self.sources: list[str] = []
         self.nodes = live_nodes(graph)
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         self._users: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in _reads(node):
                 self._users.setdefault(name, []).append(node)
+        self._place = {id(node): place for place, node in enumerate(self.nodes)}
+        self._made: set[int] = set()
+        self._channels_last: set[int] = set()
         self._output_names = {port.name for port in graph.outputs}
         self._values: dict[str, Tensor] = {}
         self._cache = cache
@@ -60,10 +70,10 @@ class Lowering:
 
     def shape(self, name: str) -> Shape:
         """Static shape of the value `name`."""
-        shape = self.graph.types[name].shape
-        if shape is None or not all(isinstance(extent, int) for extent in shape):
-            raise ShapeError(f"the shape of {name!r} is {shape}, not static; give the shapes of all inputs")
-        return tuple(int(extent) for extent in shape if extent is not None)
+        found = self.graph.types[name]
+        if not found.is_static:
+            raise ShapeError(f"the shape of {name!r} is {found.shape}, not static; give the shapes of all inputs")
+        return found.extents
 
     def dtype(self, name: str) -> np.dtype:
         """Element type of the value `name`."""
@@ -96,13 +106,13 @@ class Lowering:
 
     def new(self, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
         """A work tensor for an intermediate result."""
-        tensor = Tensor.dense(-1, np.dtype(dtype), shape)
-        return replace(tensor, id=self.builder.work(code(tensor.dtype), tensor.size))
+        tensor = Tensor.dense(self.builder.work(code(dtype), prod(shape)), np.dtype(dtype), shape)
+        self._made.add(tensor.id)
+        return tensor
 
     def external(self, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
         """A tensor whose memory the stream binds."""
-        tensor = Tensor.dense(-1, np.dtype(dtype), shape)
-        return replace(tensor, id=self.builder.external(code(tensor.dtype), tensor.size))
+        return Tensor.dense(self.builder.external(code(dtype), prod(shape)), np.dtype(dtype), shape)
 
     def value(self, name: str) -> Tensor:
         """The window that holds `name`; uploads constants on first use."""
@@ -155,8 +165,19 @@ class Lowering:
             tensor = home
         self._values[name] = tensor
 
-    def out(self, node: Node, index: int = 0, *, reads: Sequence[str] | None = None) -> Tensor:
+    def out(
+        self,
+        node: Node,
+        index: int = 0,
+        *,
+        reads: Sequence[str] | None = None,
+        like: Sequence[Tensor] = (),
+        channels_last: bool = False,
+    ) -> Tensor:
         """A window to write output `index` of `node` to, already defined under its name.
+
+        Memory that this makes has its axes in order, or axis 1 innermost: with `channels_last`, or where all of `like`
+        lie that way.
 
         No op may write to a tensor it reads, so the home of the value is passed over when a value of `reads` lives in
         the same tensor (None: the inputs of `node`). Whoever gave the value that home copies it there.
@@ -164,13 +185,55 @@ class Lowering:
         name = node.output(index)
         home = self.homes.get(name)
         values = (self._values.get(source) for source in (node.inputs if reads is None else reads))
+        if home is not None and home.id in self.rewritten and self._read_later(node, self._living_in(home.id)):
+            home = None
         if home is None or any(value is not None and value.id == home.id for value in values):
-            home = self.new(self.dtype(name), self.shape(name))
+            last = channels_last or (bool(like) and all(map(self._is_channels_last, like)))
+            home = (self._new_channels_last if last else self.new)(self.dtype(name), self.shape(name))
         self._values[name] = home
         return home
 
+    def _new_channels_last(self, dtype: np.dtype, shape: Sequence[int]) -> Tensor:
+        batch, channels, *spatial = shape
+        tensor = self.new(dtype, (batch, *spatial, channels))
+        self._channels_last.add(tensor.id)
+        return tensor.transpose((0, len(shape) - 1, *range(1, len(shape) - 1)))
+
+    def _is_channels_last(self, tensor: Tensor) -> bool:
+        return tensor.id in self._channels_last and tensor.rank > 2 and tensor.strides[1] == 1
+
+    def over(self, node: Node, index: int) -> Tensor | None:
+        """The window of input `index` if output 0 may be written over it, already defined under the output's name.
+
+        It must be memory that the program made, in which nothing that is read later lives, and the home of the output
+        if that has one.
+        """
+        name, home = node.input(index), self.homes.get(node.output(0))
+        x = self.value(name)
+        if not x.is_dense or (x.id not in self._made if home is None else not home.same(x)):
+            return None
+        sharing = self._living_in(x.id)
+        reads = sum(user is node for other in sharing for user in self._users.get(other, ()))
+        if reads > 1 or self._read_later(node, sharing) or self._output_names.intersection(sharing):
+            return None
+        self._values[node.output(0)] = x
+        return x
+
+    def _living_in(self, tensor: int) -> list[str]:
+        return [name for name, window in self._values.items() if window.id == tensor]
+
+    def _read_later(self, node: Node, names: Sequence[str]) -> bool:
+        readers = (user for name in names for user in self._users.get(name, ()))
+        return any(self._place[id(user)] > self._place[id(node)] for user in readers)
+
+    def credit(self, source: str) -> None:
+        """Says that all ops since the last credit are for the node with that first output."""
+        self.sources += [source] * (self.builder.op_count - len(self.sources))
+
     def define_missing(self, name: str) -> None:
         """Gives the output of a refused node some window, so that the nodes after it can still be looked at."""
+        if self.graph.types[name] == SEQUENCE:
+            return  # whoever reads a list is refused as well
         dtype = self.dtype(name) if self.dtype(name) in DTYPES else np.dtype(np.float32)
         self._values[name] = self.new(dtype, self.shape(name))
 
@@ -238,7 +301,7 @@ class Lowering:
             kept, dropped = _outer_inner(src, out.rank)
             target, outer = collapse(out, kept)
             inner = collapse(dropped)[0]
-            source = replace(src, shape=outer.shape + inner.shape, strides=outer.strides + inner.strides)
+            source = src.window(outer.shape + inner.shape, outer.strides + inner.strides)
             if not inner.shape:
                 source = source.unsqueeze(source.rank)
             self.builder.reduce(REDUCTION[fn], target.view, source.view)
@@ -290,8 +353,8 @@ def _reads(node: Node) -> list[str]:
 def _outer_inner(tensor: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The first `rank` axes of `tensor`, and the others, as windows of their own."""
     return (
-        replace(tensor, shape=tensor.shape[:rank], strides=tensor.strides[:rank]),
-        replace(tensor, shape=tensor.shape[rank:], strides=tensor.strides[rank:]),
+        tensor.window(tensor.shape[:rank], tensor.strides[:rank]),
+        tensor.window(tensor.shape[rank:], tensor.strides[rank:]),
     )
 
 

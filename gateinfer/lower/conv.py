@@ -1,8 +1,9 @@
-"""Conv over one or two axes as packed products over windows, and ConvTranspose as a Conv of a spread-out input."""
+"""Conv over one or two axes as packed products over windows, their weights packed per group."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -11,82 +12,72 @@ from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering, aligned
 from gateinfer.lower.registry import lowers
+from gateinfer.lower.scales import following
 from gateinfer.lower.tensor import Tensor
 from gateinfer.lower.window import WINDOW_ATTRS, Sliding, crop, planar, sliding
+
+SHORT_LINE, BLOCK = 8, 16
+"""Fewer positions, or fewer channels, do not fill a vector."""
+
+STRIPED = 4
+"""Up to so many channels, the order of summation may depend on the window's size (gi_dense_is_striped)."""
 
 
 @lowers("Conv", attrs=(*WINDOW_ATTRS, "group"))
 def lower_conv(ctx: Lowering, node: Node) -> None:
-    x, out = ctx.value(node.input(0)), ctx.out(node)
-    weights, bias, groups = _parameters(ctx, node, x)
+    x = ctx.value(node.input(0))
+    weights, bias, groups = parameters(ctx, node, x)
     _check(weights, x.shape[1], groups)
+    scales = following(ctx, node, 1, (weights, bias))
+    out = ctx.out(scales.last, reads=node.inputs, channels_last=_is_product(ctx, node, x, weights, groups))
     x, window = crop(x, sliding(node, x, out, weights.shape[2:]))
-    names = (node.input(1), node.input(2))
-    packed = ctx.packed("conv", names, (weights, bias), groups, lambda: _pack(weights, bias, groups))
-    ctx.builder.conv(planar(out).view, planar(x).view, packed, groups, window.core())
-
-
-@lowers("ConvTranspose", attrs=(*WINDOW_ATTRS, "group", "output_padding", "output_shape"))
-def lower_conv_transpose(ctx: Lowering, node: Node) -> None:
-    """Zeros between the elements of x (stride - 1 of them), then a Conv with the window turned around."""
-    x, out = ctx.value(node.input(0)), ctx.out(node)
-    weights, bias, groups = _parameters(ctx, node, x)
-    if groups < 1 or weights.shape[0] != x.shape[1] or weights.shape[0] % groups:
-        raise ShapeError(f"weights {weights.shape} with group = {groups} do not fit {x.shape[1]} input channels")
-    window = _mirrored(node, sliding(node, x, out, weights.shape[2:]), x, out)
-    x, window = crop(_spread(ctx, x, node.attrs.get("strides") or ()), window)
-    names = (node.input(1), node.input(2))
+    taps = tuple(_seen(window, axis, x.shape[2 + axis], out.shape[2 + axis]) for axis in range(x.rank - 2))
+    if len(weights) // groups > STRIPED:
+        x, window = crop(x, _without(window, taps))
+    else:
+        taps = tuple(slice(0, extent) for extent in window.kernel)
     packed = ctx.packed(
-        "conv_transpose", names, (weights, bias), groups, lambda: _pack(_turned(weights, groups), bias, groups)
+        "conv",
+        (node.input(1), node.input(2), *scales.names),
+        (weights, bias, *scales.sources),
+        (groups, tuple((t.start, t.stop) for t in taps)),
+        lambda: pack(*scales.into(weights[(slice(None), slice(None), *taps)], bias, 0), groups),
     )
     ctx.builder.conv(planar(out).view, planar(x).view, packed, groups, window.core())
 
 
-def _parameters(ctx: Lowering, node: Node, x: Tensor) -> tuple[np.ndarray, np.ndarray | None, int]:
+def _is_product(ctx: Lowering, node: Node, x: Tensor, weights: np.ndarray, groups: int) -> bool:
+    """True when positions are few or x lies channel by channel: windows are rows of a product, results lie that way."""
+    if len(weights) // groups < BLOCK:
+        return False
+    channels_last = x.shape[1] >= BLOCK and x.strides[1] == 1 and x.strides[-1] != 1
+    return channels_last or prod(ctx.shape(node.output(0))[2:]) < SHORT_LINE
+
+
+def _seen(window: Sliding, axis: int, extent: int, positions: int) -> slice:
+    """The taps along `axis` without those, at either end, that lie in the padding at every position."""
+    stride, dilation, begin = window.stride[axis], window.dilation[axis], window.pads[axis][0]
+    seen = []
+    for tap in range(window.kernel[axis]):
+        first = max(0, -((tap * dilation - begin) // stride))  # the position where the tap enters the input
+        if first < positions and first * stride + tap * dilation - begin < extent:
+            seen.append(tap)
+    return slice(seen[0], seen[-1] + 1) if seen else slice(0, window.kernel[axis])
+
+
+def _without(window: Sliding, taps: tuple[slice, ...]) -> Sliding:
+    """`window` reduced to `taps`."""
+    axes = zip(taps, window.dilation, window.pads, strict=True)
+    pads = tuple((begin - taps.start * dilation, end) for taps, dilation, (begin, end) in axes)
+    return replace(window, kernel=tuple(t.stop - t.start for t in taps), pads=pads)
+
+
+def parameters(ctx: Lowering, node: Node, x: Tensor) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Weights, bias and groups of a Conv or ConvTranspose."""
     weights, bias = ctx.need_const(node, 1, "W"), ctx.need_const(node, 2, "B")
     if weights is None or weights.ndim != x.rank:
         raise UnsupportedOp(f"needs constant weights of rank {x.rank}")
     return weights, bias, int(node.attrs.get("group", 1))
-
-
-def _mirrored(node: Node, window: Sliding, x: Tensor, out: Tensor) -> Sliding:
-    """The window of the Conv that does what `window` does backwards: stride 1, padding counted from the other side."""
-    begins = [begin for begin, _ in window.pads]
-    if "output_shape" in node.attrs or node.attrs.get("auto_pad", "NOTSET").startswith("SAME"):
-        begins = _begins_for_shape(node, window, x, out)
-    reach = [dilation * (kernel - 1) for kernel, dilation in zip(window.kernel, window.dilation, strict=True)]
-    pads = tuple((far - begin, 0) for far, begin in zip(reach, begins, strict=True))
-    return replace(window, stride=(1,) * len(reach), pads=pads)
-
-
-def _begins_for_shape(node: Node, window: Sliding, x: Tensor, out: Tensor) -> list[int]:
-    """Half of the padding that makes the output as long as asked for; the odd one goes first unless SAME_UPPER."""
-    extra = node.attrs.get("output_padding") or (0,) * len(window.kernel)
-    axes = zip(x.shape[2:], out.shape[2:], window.kernel, window.stride, window.dilation, extra, strict=True)
-    totals = [stride * (n - 1) + more + dilation * (k - 1) + 1 - want for n, want, k, stride, dilation, more in axes]
-    upper = node.attrs.get("auto_pad") == "SAME_UPPER"
-    return [total // 2 if upper else total - total // 2 for total in totals]
-
-
-def _spread(ctx: Lowering, x: Tensor, strides: tuple[int, ...]) -> Tensor:
-    """`x` with strides - 1 zeros between neighbours of the spatial axes."""
-    if all(stride == 1 for stride in strides):
-        return x
-    extents = [(n - 1) * stride + 1 for n, stride in zip(x.shape[2:], strides, strict=True)]
-    spread = places = ctx.new(x.dtype, (*x.shape[:2], *extents))
-    ctx.fill(spread, 0.0)
-    for axis, stride in enumerate(strides, start=2):
-        places = places.slice(axis, 0, x.shape[axis], stride)
-    ctx.copy(places, x)
-    return spread
-
-
-def _turned(weights: np.ndarray, groups: int) -> np.ndarray:
-    """Weights [C, M / groups, ..] -> [M, C / groups, ..] with every spatial axis reversed."""
-    channels, out_channels, *kernel = weights.shape
-    split = weights.reshape(groups, channels // groups, out_channels, *kernel).swapaxes(1, 2)
-    turned = np.flip(split, tuple(range(3, split.ndim)))
-    return turned.reshape(groups * out_channels, channels // groups, *kernel)
 
 
 def _check(weights: np.ndarray, channels: int, groups: int) -> None:
@@ -97,9 +88,10 @@ def _check(weights: np.ndarray, channels: int, groups: int) -> None:
         )
 
 
-def _pack(weights: np.ndarray, bias: np.ndarray | None, groups: int) -> np.ndarray:
-    """Weights [M, C / groups, ..], bias [M] -> per group the panels of K = C / groups * window to M / groups."""
-    out_channels = weights.shape[0]
-    rows = weights.reshape(groups, out_channels // groups, -1)
+def pack(weights: np.ndarray, bias: np.ndarray | None, groups: int) -> np.ndarray:
+    """Weights [M, C / groups, ..], bias [M] -> per group the panels of K = window * C / groups to M / groups."""
+    out_channels, channels = weights.shape[:2]
+    taps_last = weights.reshape(groups, out_channels // groups, channels, -1)
+    rows = taps_last.swapaxes(2, 3).reshape(groups, out_channels // groups, -1)
     biases = [None] * groups if bias is None else np.ascontiguousarray(bias).reshape(groups, -1)
     return aligned(np.concatenate([pack_dense(w.T, b) for w, b in zip(rows, biases, strict=True)]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -50,7 +50,7 @@ def _diagonal(ctx: Lowering, name: str, letters: str) -> Term:
     axes = [[i for i, c in enumerate(letters) if c == letter] for letter in unique]
     shape = tuple(tensor.shape[places[0]] for places in axes)
     strides = tuple(sum(tensor.strides[i] for i in places) for places in axes)
-    return Term(unique, replace(tensor, shape=shape, strides=strides))
+    return Term(unique, tensor.window(shape, strides))
 
 
 def _summed(ctx: Lowering, term: Term, keep: str) -> Term:

@@ -36,13 +36,15 @@ FOLDS = {"Min": "min", "Max": "max", "Sum": "add", "Mean": "add"}
 
 @lowers(*PLAIN)
 def lower_plain(ctx: Lowering, node: Node) -> None:
-    ctx.unary(PLAIN[node.op], ctx.value(node.input(0)), out=ctx.out(node))
+    x = ctx.value(node.input(0))
+    ctx.unary(PLAIN[node.op], x, out=ctx.out(node, like=(x,)))
 
 
 @lowers(*WITH_ALPHA, attrs=("alpha",))
 def lower_with_alpha(ctx: Lowering, node: Node) -> None:
     fn, default = WITH_ALPHA[node.op]
-    ctx.unary(fn, ctx.value(node.input(0)), node.attrs.get("alpha", default), out=ctx.out(node))
+    x = ctx.value(node.input(0))
+    ctx.unary(fn, x, node.attrs.get("alpha", default), out=ctx.out(node, like=(x,)))
 
 
 @lowers("HardSigmoid", attrs=("alpha", "beta"))
@@ -54,7 +56,7 @@ def lower_hard_sigmoid(ctx: Lowering, node: Node) -> None:
 @lowers(*ARITHMETIC, attrs=("broadcast",))
 def lower_arithmetic(ctx: Lowering, node: Node) -> None:
     lhs, rhs = ctx.value(node.input(0)), ctx.value(node.input(1))
-    ctx.binary(ARITHMETIC[node.op], lhs, rhs, out=ctx.out(node))
+    ctx.binary(ARITHMETIC[node.op], lhs, rhs, out=ctx.out(node, like=(lhs, rhs) if lhs.shape == rhs.shape else ()))
 
 
 @lowers(*COMPARISONS, attrs=("broadcast",))
@@ -94,7 +96,7 @@ def lower_fold(ctx: Lowering, node: Node) -> None:
 @lowers("Pow", attrs=("broadcast",))
 def lower_pow(ctx: Lowering, node: Node) -> None:
     base, exponent = ctx.value(node.input(0)), ctx.value(node.input(1))
-    out = ctx.out(node)
+    out = ctx.out(node, like=(base,) if base.shape == ctx.shape(node.output(0)) else ())
     known = ctx.const(node.input(1))
     power = float(known.flat[0]) if known is not None and known.size == 1 else None
     base = base.broadcast_to(out.shape)
@@ -114,7 +116,8 @@ def lower_pow(ctx: Lowering, node: Node) -> None:
 
 @lowers("Clip", attrs=("min", "max"))
 def lower_clip(ctx: Lowering, node: Node) -> None:
-    x, out = ctx.value(node.input(0)), ctx.out(node)
+    x = ctx.value(node.input(0))
+    out = ctx.out(node, like=(x,))
     low, high = (_bound(ctx, node, index, key) for index, key in ((1, "min"), (2, "max")))
     if x.dtype == FLOAT and not isinstance(low, Tensor) and not isinstance(high, Tensor):
         ctx.unary("clip", x, -inf if low is None else low, inf if high is None else high, out=out)
@@ -134,7 +137,11 @@ def lower_prelu(ctx: Lowering, node: Node) -> None:
         slope = ctx.reshaped(slope, (slope.size, *(1,) * max(0, x.rank - 2)))
     if x.dtype != FLOAT:
         raise UnsupportedOp(f"works on {x.dtype}; PRelu runs on float32")
-    ctx.binary("prelu", x, slope, out=ctx.out(node))
+    known = ctx.const(node.input(1))
+    if known is not None and known.size == 1:
+        ctx.unary("leaky_relu", x, float(known.flat[0]), out=ctx.out(node, like=(x,)))
+    else:
+        ctx.binary("prelu", x, slope, out=ctx.out(node))
 
 
 @lowers("Where")

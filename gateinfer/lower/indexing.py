@@ -31,18 +31,26 @@ def lower_gather_elements(ctx: Lowering, node: Node) -> None:
 
 @lowers("ScatterElements", "Scatter", attrs=("axis", "reduction"))
 def lower_scatter_elements(ctx: Lowering, node: Node) -> None:
-    x, index, updates = (ctx.value(name) for name in node.inputs)
-    out, axis = ctx.out(node), node.attrs.get("axis", 0) % x.rank
-    ctx.copy(out, x)
+    index, updates = (ctx.value(name) for name in node.inputs[1:3])
+    out = scattered(ctx, node)
+    axis = node.attrs.get("axis", 0) % out.rank
     if updates.size:
         ctx.builder.scatter_elements(out.view, index.view, updates.view, axis, reduction(node))
 
 
+def scattered(ctx: Lowering, node: Node) -> Tensor:
+    """The output of a scatter with what its first input holds: that very memory if nothing needs it any more."""
+    out = ctx.over(node, 0)
+    if out is None:
+        out = ctx.out(node)
+        ctx.copy(out, ctx.value(node.input(0)))
+    return out
+
+
 def scatter_nd(ctx: Lowering, node: Node) -> None:
     """ScatterND at any places."""
-    x, index, updates = (ctx.value(name) for name in node.inputs)
-    out = ctx.out(node)
-    ctx.copy(out, x)
+    index, updates = (ctx.value(name) for name in node.inputs[1:3])
+    out = scattered(ctx, node)
     if updates.size:
         ctx.builder.scatter_nd(out.view, index.view, updates.view, reduction(node))
 

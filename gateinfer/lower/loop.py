@@ -117,7 +117,7 @@ def _turns(ctx: Lowering, node: Node, trips: int) -> tuple[int, View | None]:
 
 
 def _has_dense_elements(tensor: Tensor) -> bool:
-    return replace(tensor, shape=tensor.shape[1:], strides=tensor.strides[1:]).is_dense
+    return tensor.window(tensor.shape[1:], tensor.strides[1:]).is_dense
 
 
 def _scannable(ctx: Lowering, tensor: Tensor) -> Tensor:

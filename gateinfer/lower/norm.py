@@ -12,6 +12,7 @@ from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering
 from gateinfer.lower.elementwise import FLOAT
 from gateinfer.lower.registry import lowers
+from gateinfer.lower.scales import batch_affine
 from gateinfer.lower.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -26,13 +27,11 @@ def lower_batch_norm(ctx: Lowering, node: Node) -> None:
     if x.dtype != FLOAT:
         raise UnsupportedOp(f"works on {x.dtype}; normalisation runs on float32")
     epsilon = node.attrs.get("epsilon", 1e-5)
-    known = [ctx.const(name) for name in node.inputs[1:5]]
-    if any(value is None for value in known):
+    known = batch_affine([ctx.const(name) for name in node.inputs[1:5]], epsilon)
+    if known is None:
         factor, addend = _affine_at_run_time(ctx, node, epsilon)
     else:
-        scale, bias, mean, var = (np.asarray(value, np.float64) for value in known)
-        ratio = scale / np.sqrt(var + epsilon)
-        factor, addend = (ctx.constant(v.astype(np.float32)) for v in (ratio, bias - mean * ratio))
+        factor, addend = (ctx.constant(v.astype(np.float32)) for v in known)
     shape = (factor.size, *(1,) * max(0, x.rank - 2))
     scaled = ctx.binary("mul", x, ctx.reshaped(factor, shape))
     ctx.binary("add", scaled, ctx.reshaped(addend, shape), out=out)

@@ -14,10 +14,16 @@ from gateinfer.lower.context import Lowering
 from gateinfer.lower.tensor import Tensor
 
 RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
+SCATTERS = frozenset({"ScatterND", "ScatterElements", "Scatter"})
 
 
 def place(ctx: Lowering) -> None:
-    """Fills `ctx.homes`."""
+    """Fills `ctx.homes`.
+
+    A value that is scattered over to make an output starts out in the output's memory. Where it is still read after the
+    scatter, `Lowering.out` passes over that home, and the output is copied at the very end.
+    """
+    final = set(ctx.homes)
     for node in reversed(ctx.nodes):
         if node.domain:
             continue
@@ -26,6 +32,10 @@ def place(ctx: Lowering) -> None:
             continue
         if node.op == "Reshape" and _joins_directions(ctx, node):
             ctx.homes.setdefault(node.output(0), ctx.new(ctx.dtype(node.output(0)), ctx.shape(node.output(0))))
+        if node.output(0) in final and node.op in SCATTERS:
+            _settle(ctx, node.input(0), ctx.homes[node.output(0)])
+            ctx.rewritten.add(ctx.homes[node.output(0)].id)
+            final.add(node.input(0))
         if node.output(0) in ctx.homes:
             home = _before(ctx, node, ctx.homes[node.output(0)])
             if home is not None:

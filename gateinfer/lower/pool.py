@@ -32,7 +32,8 @@ def lower_global_pool(ctx: Lowering, node: Node) -> None:
 
 
 def _pool(ctx: Lowering, node: Node, *, maximum: bool) -> None:
-    x, out = ctx.value(node.input(0)), ctx.out(node)
+    x = ctx.value(node.input(0))
+    out = ctx.out(node, like=(x,))
     kernel = tuple(node.attrs["kernel_shape"])
     x, window = crop(x, sliding(node, x, out, kernel))
     count_pad = not maximum and bool(node.attrs.get("count_include_pad", 0))

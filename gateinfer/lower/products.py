@@ -10,6 +10,7 @@ from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering
 from gateinfer.lower.elementwise import FLOAT
 from gateinfer.lower.registry import lowers
+from gateinfer.lower.scales import Scales, following
 from gateinfer.lower.tensor import Tensor
 
 
@@ -20,14 +21,11 @@ def lower_matmul(ctx: Lowering, node: Node) -> None:
     if rhs is None or rhs.ndim > 2 or lhs.size == 0:
         _multiply(ctx, lhs, ctx.value(node.input(1)), ctx.out(node))
         return
-    last, bias_name = _fused_bias(ctx, node, rhs)
-    out = ctx.out(last, reads=node.inputs)
     weights = rhs if rhs.ndim == 2 else rhs[:, None]
-    columns = weights.shape[1]
-    bias = ctx.const(bias_name)
-    packed = ctx.packed(
-        "dense", (node.input(1), bias_name), (rhs, bias), None, lambda: pack_dense(weights, _row(bias, columns))
-    )
+    scales = following(ctx, node, -1, (rhs,)) if rhs.ndim == 2 else Scales(node)
+    out = ctx.out(scales.last, reads=node.inputs)
+    names, sources = (node.input(1), *scales.names), (rhs, *scales.sources)
+    packed = ctx.packed("dense", names, sources, None, lambda: pack_dense(*scales.into(weights, None, 1)))
     out_2d = out.unsqueeze(out.rank) if rhs.ndim == 1 else out
     _dense(ctx, out_2d, lhs, packed)
 
@@ -35,7 +33,7 @@ def lower_matmul(ctx: Lowering, node: Node) -> None:
 @lowers("Gemm", attrs=("alpha", "beta", "transA", "transB", "broadcast"))
 def lower_gemm(ctx: Lowering, node: Node) -> None:
     """Alpha A' B' + beta C; alpha, beta and a row-shaped C go into the packed weights when they can."""
-    lhs, out = ctx.value(node.input(0)), ctx.out(node)
+    lhs = ctx.value(node.input(0))
     _need_float(lhs)
     if node.attrs.get("transA", 0):
         lhs = lhs.transpose((1, 0))
@@ -44,9 +42,15 @@ def lower_gemm(ctx: Lowering, node: Node) -> None:
     row = addend if is_packed and addend is not None and _is_row(addend) else None
     rest = node.input(2) if row is None else ""
     alpha, beta = float(node.attrs.get("alpha", 1.0)), float(node.attrs.get("beta", 1.0))
+    if is_packed and weights is not None and not rest:
+        scales = following(ctx, node, 1, (weights * alpha, None if row is None else row * beta))
+        out = ctx.out(scales.last, reads=node.inputs)
+        _dense(ctx, out, lhs, _packed_gemm(ctx, node, weights, row, (alpha, beta), scales))
+        return
+    out = ctx.out(node)
     target = ctx.new(out.dtype, out.shape) if rest and beta else out
     if is_packed and weights is not None:
-        _dense(ctx, target, lhs, _packed_gemm(ctx, node, weights, row, (alpha, beta)))
+        _dense(ctx, target, lhs, _packed_gemm(ctx, node, weights, row, (alpha, beta), Scales(node)))
     else:
         _gemm_at_run_time(ctx, node, lhs, target, alpha)
     if rest and beta:
@@ -54,18 +58,23 @@ def lower_gemm(ctx: Lowering, node: Node) -> None:
 
 
 def _packed_gemm(
-    ctx: Lowering, node: Node, weights: np.ndarray, row: np.ndarray | None, scales: tuple[float, float]
+    ctx: Lowering,
+    node: Node,
+    weights: np.ndarray,
+    row: np.ndarray | None,
+    factors: tuple[float, float],
+    scales: Scales,
 ) -> int:
     transposed = bool(node.attrs.get("transB", 0))
-    alpha, beta = scales
+    alpha, beta = factors
 
     def make() -> np.ndarray:
         w = weights.T if transposed else weights
         bias = _row(row, w.shape[1])
-        return pack_dense(_times(w, alpha), None if bias is None else _times(bias, beta))
+        return pack_dense(*scales.into(_times(w, alpha), None if bias is None else _times(bias, beta), 1))
 
-    names = (node.input(1), node.input(2) if row is not None else "")
-    return ctx.packed("gemm", names, (weights, row), (transposed, alpha, beta), make)
+    names = (node.input(1), node.input(2) if row is not None else "", *scales.names)
+    return ctx.packed("gemm", names, (weights, row, *scales.sources), (transposed, alpha, beta), make)
 
 
 def _gemm_at_run_time(ctx: Lowering, node: Node, lhs: Tensor, out: Tensor, alpha: float) -> None:
@@ -97,20 +106,6 @@ def _dense(ctx: Lowering, out: Tensor, lhs: Tensor, packed: int) -> None:
     if flat_out is not None and flat_lhs is not None:
         out, lhs = flat_out, flat_lhs
     ctx.builder.dense(out.view, ctx.unit_stride(lhs).view, packed)
-
-
-def _fused_bias(ctx: Lowering, node: Node, rhs: np.ndarray) -> tuple[Node, str]:
-    """The node that finishes `node`, and the constant row it adds: the Add behind it if nothing else reads between."""
-    add = ctx.sole_user(node.output(0))
-    if add is None or add.op != "Add" or add.attrs or rhs.ndim != 2 or add.domain:
-        return node, ""
-    name = add.input(1) if add.input(0) == node.output(0) else add.input(0)
-    bias = ctx.const(name)
-    same_shape = ctx.shape(add.output(0)) == ctx.shape(node.output(0))
-    if bias is None or not _is_row(bias) or not same_shape:
-        return node, ""
-    ctx.done.add(add.output(0))
-    return add, name
 
 
 def _is_row(addend: np.ndarray) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from gateinfer._core import Builder, Program, Runner
 from gateinfer.errors import GateInferError, UnsupportedOp
 from gateinfer.graph.infer import has_rule, infer
-from gateinfer.graph.ir import Graph, Node, Port
+from gateinfer.graph.ir import Graph, Node, Port, first_output
 from gateinfer.lower.context import Cache, Lowering
 from gateinfer.lower.placement import place
 from gateinfer.lower.registry import check_attrs, rule_for
@@ -22,11 +22,16 @@ Slot = tuple[int, np.dtype, Shape]
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A program and the external tensors that its graph's ports became."""
+    """A program and the external tensors that its graph's ports became.
 
+    `sources`: per op the first output of the node of `graph` it is for, or "" for copies to where outputs belong.
+    """
+
+    graph: Graph
     program: Program
     inputs: dict[str, Slot]
     outputs: dict[str, Slot]
+    sources: tuple[str, ...]
 
     def new_runner(self) -> Runner:
         return Runner(self.program)
@@ -59,7 +64,7 @@ def lower(graph: Graph, isa: str, cache: Cache, states: Sequence[tuple[str, str]
     emit(ctx)
     for source, target in states:
         ctx.builder.carry(outputs[target][0], inputs[source][0])
-    return Lowered(ctx.builder.finish(), inputs, outputs)
+    return Lowered(graph, ctx.builder.finish(), inputs, outputs, tuple(ctx.sources))
 
 
 def emit(ctx: Lowering) -> None:
@@ -68,6 +73,7 @@ def emit(ctx: Lowering) -> None:
     _lower_nodes(ctx)
     for port in ctx.graph.outputs:
         ctx.define(port.name, ctx.value(port.name))
+    ctx.credit("")
 
 
 def _refusal(ctx: Lowering, node: Node) -> str:
@@ -101,8 +107,9 @@ def _lower_nodes(ctx: Lowering) -> None:
             continue
         try:
             _lower_node(ctx, node)
+            ctx.credit(first_output(node))
         except UnsupportedOp as error:
-            refused[next(filter(None, node.outputs))] = f"{node.label()}: {error}"
+            refused[first_output(node)] = f"{node.label()}: {error}"
         except GateInferError as error:
             if not refused:  # else it may follow from a refusal further up
                 raise type(error)(f"{node.label()}: {error}") from error

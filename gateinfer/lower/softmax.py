@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
 
 from gateinfer.errors import UnsupportedOp
@@ -34,9 +33,8 @@ def lower_softmax(ctx: Lowering, node: Node) -> None:
 
 def _softmax(ctx: Lowering, logarithm: bool, out: Tensor, x: Tensor) -> None:
     """Over the last axis; the others become as few as strides allow."""
-    heads = collapse(*(replace(t, shape=t.shape[:-1], strides=t.strides[:-1]) for t in (out, x)))
+    heads = collapse(*(t.window(t.shape[:-1], t.strides[:-1]) for t in (out, x)))
     target, source = (
-        replace(t, shape=h.shape + t.shape[-1:], strides=h.strides + t.strides[-1:])
-        for h, t in zip(heads, (out, x), strict=True)
+        t.window(h.shape + t.shape[-1:], h.strides + t.strides[-1:]) for h, t in zip(heads, (out, x), strict=True)
     )
     ctx.builder.softmax(logarithm, target.view, source.view)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,10 @@ class Tensor:
     def dense(cls, id: int, dtype: np.dtype, shape: Sequence[int]) -> Tensor:
         """The whole of a C-contiguous tensor."""
         return cls(id, np.dtype(dtype), 0, tuple(shape), dense_strides(shape))
+
+    def window(self, shape: Shape, strides: Shape, offset: int | None = None) -> Tensor:
+        """Another window on the same memory."""
+        return Tensor(self.id, self.dtype, self.offset if offset is None else offset, shape, strides)
 
     @property
     def rank(self) -> int:
@@ -91,7 +95,7 @@ class Tensor:
         if prod(shape) != self.size:
             raise ValueError(f"cannot reshape {self.shape} to {shape}")
         if self.size == 0:
-            return replace(self, shape=shape, strides=dense_strides(shape))
+            return self.window(shape, dense_strides(shape))
         blocks = _blocks(self.shape, self.strides)
         strides = [1] * len(shape)
         axis = len(shape) - 1
@@ -104,11 +108,11 @@ class Tensor:
                 strides[axis] = stride * inside
                 inside *= extent
                 axis -= 1
-        return replace(self, shape=shape, strides=tuple(strides))
+        return self.window(shape, tuple(strides))
 
     def transpose(self, perm: Sequence[int]) -> Tensor:
         """Axis i of the result is axis perm[i] of this window."""
-        return replace(self, shape=tuple(self.shape[p] for p in perm), strides=tuple(self.strides[p] for p in perm))
+        return self.window(tuple([self.shape[p] for p in perm]), tuple([self.strides[p] for p in perm]))
 
     def move_last(self, axes: Iterable[int]) -> Tensor:
         """Moves `axes` behind all others; both groups keep their order."""
@@ -119,12 +123,8 @@ class Tensor:
         """`count` positions of `axis` from `start` in steps of `step`, which may be negative or 0."""
         axis %= self.rank
         offset = self.offset + (start * self.strides[axis] if count else 0)
-        return replace(
-            self,
-            offset=offset,
-            shape=_put(self.shape, axis, count),
-            strides=_put(self.strides, axis, self.strides[axis] * step),
-        )
+        strides = _put(self.strides, axis, self.strides[axis] * step)
+        return self.window(_put(self.shape, axis, count), strides, offset)
 
     def select(self, axis: int, index: int) -> Tensor:
         """Position `index` of `axis`; the axis disappears."""
@@ -143,20 +143,18 @@ class Tensor:
     def unsqueeze(self, axis: int) -> Tensor:
         """Inserts an axis of extent 1 so that it becomes axis `axis` of the result."""
         axis %= self.rank + 1
-        return replace(
-            self,
-            shape=(*self.shape[:axis], 1, *self.shape[axis:]),
-            strides=(*self.strides[:axis], 1, *self.strides[axis:]),
-        )
+        return self.window((*self.shape[:axis], 1, *self.shape[axis:]), (*self.strides[:axis], 1, *self.strides[axis:]))
 
     def broadcast_to(self, shape: Sequence[int]) -> Tensor:
         """Stretches extents of 1, and adds leading axes, with stride 0."""
         shape = tuple(shape)
+        if shape == self.shape:
+            return self
         lead = len(shape) - self.rank
         if lead < 0 or any(n not in (1, m) for n, m in zip(self.shape, shape[lead:], strict=True)):
             raise ValueError(f"cannot broadcast {self.shape} to {shape}")
         kept = (s if n == m else 0 for n, s, m in zip(self.shape, self.strides, shape[lead:], strict=True))
-        return replace(self, shape=shape, strides=(0,) * lead + tuple(kept))
+        return self.window(shape, (0,) * lead + tuple(kept))
 
 
 def collapse(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -174,9 +172,7 @@ def collapse(*tensors: Tensor) -> tuple[Tensor, ...]:
         else:
             axes.append((extent, strides))
     shape = tuple(extent for extent, _ in axes)
-    return tuple(
-        replace(t, shape=shape, strides=tuple(strides[i] for _, strides in axes)) for i, t in enumerate(tensors)
-    )
+    return tuple([t.window(shape, tuple([strides[i] for _, strides in axes])) for i, t in enumerate(tensors)])
 
 
 def _blocks(shape: Shape, strides: Shape) -> list[tuple[int, int]]:

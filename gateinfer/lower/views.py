@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 from math import prod
 
@@ -12,9 +11,9 @@ import numpy as np
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering
-from gateinfer.lower.indexing import reduction, scatter_nd
+from gateinfer.lower.indexing import reduction, scatter_nd, scattered
 from gateinfer.lower.registry import lowers
-from gateinfer.lower.tensor import Tensor
+from gateinfer.lower.tensor import MAX_RANK, Tensor
 
 MAX_RUNS = 128
 """Copies that one Pad may become."""
@@ -121,10 +120,9 @@ def lower_gather(ctx: Lowering, node: Node) -> None:
         ctx.builder.gather(ctx.out(node).view, x.view, ctx.value(node.input(1)).view, axis)
         return
     index = _checked_index(known, x.shape[axis])
-    spaced = _evenly_spaced(index.ravel())
-    if spaced is not None:
-        start, count, step = spaced
-        ctx.define(node.output(0), _split_axis(x.slice(axis, start, count, step), axis, index.shape))
+    steps = _grid_steps(index)
+    if steps is not None and x.rank - 1 + index.ndim <= MAX_RANK:
+        ctx.define(node.output(0), _spread_axis(x, axis, int(index.flat[0]), index.shape, steps))
     else:
         ctx.builder.gather(ctx.out(node).view, x.view, ctx.value(node.input(1)).view, axis)
 
@@ -140,8 +138,7 @@ def lower_scatter(ctx: Lowering, node: Node) -> None:
     if grid is None:
         scatter_nd(ctx, node)
         return
-    x, updates, out = ctx.value(node.input(0)), ctx.value(node.input(2)), ctx.out(node)
-    ctx.copy(out, x)
+    updates, out = ctx.value(node.input(2)), scattered(ctx, node)
     for axis, (start, count, step) in enumerate(grid):
         out = out.slice(axis, start, count, step)
     ctx.copy(out, updates)
@@ -272,14 +269,29 @@ def _checked_index(index: np.ndarray, extent: int) -> np.ndarray:
     return wrapped
 
 
-def _split_axis(x: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
-    """Axis `axis` unfolded to `shape`, which always works on strides."""
-    inner = Tensor(x.id, x.dtype, 0, (x.shape[axis],), (x.strides[axis],)).reshape(shape)
-    strides = inner.strides if inner is not None else ()
-    return replace(
-        x,
-        shape=(*x.shape[:axis], *shape, *x.shape[axis + 1 :]),
-        strides=(*x.strides[:axis], *strides, *x.strides[axis + 1 :]),
+def _grid_steps(index: np.ndarray) -> tuple[int, ...] | None:
+    """The step along each axis of a non-empty index that is its first element plus so many steps, else None."""
+    if index.size == 0:
+        return None
+    corner = (0,) * index.ndim
+    steps = tuple(
+        int(index[(*corner[:axis], 1, *corner[axis + 1 :])] - index[corner]) if extent > 1 else 0
+        for axis, extent in enumerate(index.shape)
+    )
+    expected = index[corner] + sum(
+        (np.arange(extent) * step).reshape(-1, *(1,) * (index.ndim - 1 - axis))
+        for axis, (extent, step) in enumerate(zip(index.shape, steps, strict=True))
+    )
+    return steps if (index == expected).all() else None
+
+
+def _spread_axis(x: Tensor, axis: int, start: int, shape: Sequence[int], steps: Sequence[int]) -> Tensor:
+    """Axis `axis` as axes of `shape`, from position `start` on; their windows on it may overlap, as unfolding does."""
+    stride = x.strides[axis]
+    return x.window(
+        (*x.shape[:axis], *shape, *x.shape[axis + 1 :]),
+        (*x.strides[:axis], *(step * stride for step in steps), *x.strides[axis + 1 :]),
+        x.offset + start * stride,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateinfer.errors import GateInferError, ModelError
+from gateinfer.errors import GateInferError, ModelError, shown
 from gateinfer.graph.recurrent_attrs import GATES
 from gateinfer.weights.arrays import Weight, as_weights, listed, near_misses
 from gateinfer.weights.conventions import (
@@ -96,6 +96,8 @@ def read_stack(
     kind = kind.lower() if isinstance(kind, str) else kind
     check_choice("kind", kind, tuple(GATES))
     check_choice("layout", layout, LAYOUTS)
+    if prefix is not None and not isinstance(prefix, str):
+        raise GateInferError(f"prefix={shown(prefix)}: expected the beginning of keys")
     arrays, layout = _by_key(arrays, layout)
     layout = layout or _detect(arrays)
     weights = as_weights(arrays, allow_nonfinite=allow_nonfinite)
@@ -117,10 +119,10 @@ def read_stack(
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """GateInferError unless `value` is one of `choices` or None."""
-    if value is not None and value not in choices:
-        raise GateInferError(
-            f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}{near_misses(str(value), choices)}"
-        )
+    if value is None or (isinstance(value, str) and value in choices):
+        return
+    nearest = near_misses(value, choices) if isinstance(value, str) else ""
+    raise GateInferError(f"{name}={shown(value)}: expected one of {', '.join(map(repr, choices))}{nearest}")
 
 
 def _from_tf(roles: Mapping[str, Weight], kind: str, forget_bias: float) -> CellWeights:

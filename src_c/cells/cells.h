@@ -23,8 +23,11 @@ typedef struct gi_layer {
     gi_series gate;          /* scratch [M, 3 * span], GRU */
     gi_series pre;           /* scratch [pre_steps, M, G * span], absent when T is 1 */
     int64_t pre_steps;
+    gi_team *team;           /* who may help, or NULL */
 } gi_layer;
 
 void gi_layer_run(const gi_layer *layer);
+/* The same for the rows first .. first + count - 1. */
+gi_layer gi_layer_rows(const gi_layer *whole, int64_t first, int64_t count);
 
 #endif

@@ -1,4 +1,6 @@
-/* A layer over time: the input product hoisted over a chunk of steps, then the recurrent steps one by one. */
+/* A layer over time: the input product hoisted over a chunk of steps, then the recurrent steps one by one. A team shares the
+ * rows where there are many, else the units of every step; neither changes a bit. */
+#include "../base/team.h"
 #include "cells.h"
 #include <string.h>
 
@@ -10,8 +12,15 @@ static void zero_rows(const gi_series *to, int64_t M, int64_t H) {
     for (int64_t m = 0; m < M; m++) memset(to->p + m * to->m_stride, 0, (size_t)H * sizeof(float));
 }
 
-/* pre [steps, M, G * span] = bias + W x for the times first .. first + steps - 1. Any grouping of rows gives the same bits. */
-static void hoist_input(const gi_layer *l, int64_t first, int64_t steps) {
+/* A run as one of its members sees it. Alone: member 0 of 1, team NULL. */
+typedef struct share { const gi_layer *layer; gi_team *team; int member, members; } share;
+
+static void meet(const share *who) {
+    if (who->team) gi_team_meet(who->team);
+}
+
+/* pre [slot .., M, G * span] = bias + W x for the times first .. first + steps - 1. Any grouping of rows gives the same bits. */
+static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t slot) {
     const gi_cell_layout at = gi_cell_place(l->cell);
     const int64_t G = gi_cell_gates(l->cell), M = l->M;
     const int merged = l->x.t_stride == M * l->x.m_stride && l->pre.t_stride == M * l->pre.m_stride;
@@ -23,26 +32,36 @@ static void hoist_input(const gi_layer *l, int64_t first, int64_t steps) {
                     .bias = l->packed + at.bias, .out_stride = by_row ? l->pre.t_stride : l->pre.m_stride};
     for (int64_t i = 0; i < calls; i++) {
         p.x = l->x.p + first * l->x.t_stride + i * (by_row ? l->x.m_stride : l->x.t_stride);
-        p.out = l->pre.p + i * (by_row ? l->pre.m_stride : l->pre.t_stride);
+        p.out = l->pre.p + slot * l->pre.t_stride + i * (by_row ? l->pre.m_stride : l->pre.t_stride);
         l->kernels->product(&p);
     }
 }
 
+/* Each member takes a part of the chunk's times. */
+static void hoist_share(const share *who, int64_t first, int64_t steps) {
+    int64_t from;
+    const int64_t count = gi_team_share(steps, 1, who->member, who->members, &from);
+    if (count) hoist_input(who->layer, first + from, count, from);
+    meet(who);
+}
+
 /* The step record with all that stays the same over time; the state starts at h0, c0 or zero. */
-static gi_step start_step(const gi_layer *l) {
-    const int64_t H = l->cell->hidden_size;
-    gi_step s = {.cell = l->cell, .rows = l->M, .end_block = gi_blocks(H), .x_stride = l->x.m_stride, .pre_stride = l->pre.m_stride, .packed = l->packed,
+static gi_step start_step(const share *who) {
+    const gi_layer *l = who->layer;
+    const int64_t unit = l->cell->kind == GI_RNN || (l->cell->kind == GI_GRU && !l->cell->linear_before_reset) ? GI_DENSE_GROUP : 1;
+    gi_step s = {.cell = l->cell, .rows = l->M, .x_stride = l->x.m_stride, .pre_stride = l->pre.m_stride, .packed = l->packed,
                  .gate = l->gate.p, .gate_stride = l->gate.m_stride, .h = l->h0.p, .h_stride = l->h0.m_stride, .c = l->c0.p,
                  .c_stride = l->c0.m_stride};
-    if (!s.h) {
-        zero_rows(&l->h[0], l->M, H);
-        s.h = l->h[0].p, s.h_stride = l->h[0].m_stride;
-    }
-    if (!s.c && l->c.p) {
-        zero_rows(&l->c, l->M, H);
-        s.c = l->c.p, s.c_stride = l->c.m_stride;
-    }
+    s.end_block = gi_team_share(gi_blocks(l->cell->hidden_size), unit, who->member, who->members, &s.first_block) + s.first_block;
+    if (!s.h) s.h = l->h[0].p, s.h_stride = l->h[0].m_stride;
+    if (!s.c) s.c = l->c.p, s.c_stride = l->c.m_stride;
     return s;
+}
+
+static void zero_absent_state(const gi_layer *l) {
+    const int64_t H = l->cell->hidden_size;
+    if (!l->h0.p) zero_rows(&l->h[0], l->M, H);
+    if (!l->c0.p && l->c.p) zero_rows(&l->c, l->M, H);
 }
 
 /* Where step `index` writes: into Y, else into hn when it is the last, else into the scratch that h is not in. */
@@ -54,44 +73,90 @@ static void aim_step(const gi_layer *l, gi_step *s, int64_t index, int64_t t) {
     s->c_next = c->p, s->c_next_stride = c->m_stride;
 }
 
-static void cell_step(const gi_layer *l, const gi_step *s) {
-    switch (l->cell->kind) {
-    case GI_LSTM: l->kernels->lstm_step(s); break;
-    case GI_RNN: l->kernels->rnn_step(s); break;
-    default:
-        if (l->cell->linear_before_reset) {
-            l->kernels->gru_reset_after_step(s);
-        } else {
-            l->kernels->gru_reset_before_step(s);
-            l->kernels->gru_candidate_step(s);
-        }
+static void cell_step(const share *who, const gi_step *s) {
+    const gi_kernels *kernels = who->layer->kernels;
+    const gi_cell *cell = who->layer->cell;
+    if (cell->kind == GI_LSTM) {
+        kernels->lstm_step(s);
+    } else if (cell->kind == GI_RNN) {
+        kernels->rnn_step(s);
+    } else if (cell->linear_before_reset) {
+        kernels->gru_reset_after_step(s);
+    } else {
+        kernels->gru_reset_before_step(s);
+        meet(who);
+        kernels->gru_candidate_step(s);
     }
+    meet(who);
 }
 
-static void run_steps(const gi_layer *l, gi_step *s) {
+/* All steps for this member's units. The state of the last step is where `s` points then. */
+static void run_steps(const share *who, gi_step *s) {
+    const gi_layer *l = who->layer;
     int64_t chunk_first = 0, chunk_end = 0;   /* steps whose input product is in pre */
     for (int64_t index = 0; index < l->T; index++) {
         const int64_t t = l->reverse ? l->T - 1 - index : index;
         if (l->pre.p && index == chunk_end) {
             chunk_first = chunk_end;
             chunk_end = l->T - chunk_first < l->pre_steps ? l->T : chunk_first + l->pre_steps;
-            hoist_input(l, l->reverse ? l->T - chunk_end : chunk_first, chunk_end - chunk_first);
+            hoist_share(who, l->reverse ? l->T - chunk_end : chunk_first, chunk_end - chunk_first);
         }
         const int64_t slot = l->reverse ? chunk_end - 1 - index : index - chunk_first;
         s->pre = gi_series_at(&l->pre, slot);
         s->x = gi_series_at(&l->x, t);
         s->backward = index & 1;
         aim_step(l, s, index, t);
-        cell_step(l, s);
+        cell_step(who, s);
         s->h = s->h_next, s->h_stride = s->h_next_stride;
         s->c = s->c_next, s->c_stride = s->c_next_stride;
     }
 }
 
-void gi_layer_run(const gi_layer *l) {
+static void run_member(const share *who) {
+    const gi_layer *l = who->layer;
     const int64_t H = l->cell->hidden_size;
-    gi_step s = start_step(l);
-    run_steps(l, &s);
+    gi_step s = start_step(who);
+    run_steps(who, &s);
+    if (who->member) return;
     if (l->hn.p && s.h != l->hn.p) copy_rows(&l->hn, s.h, s.h_stride, l->M, H);
     if (l->cn.p && s.c != l->cn.p) copy_rows(&l->cn, s.c, s.c_stride, l->M, H);
+}
+
+static void share_units(void *arg, gi_team *team, int member, int members) {
+    run_member(&(share){arg, team, member, members});
+}
+
+static void run_alone(const gi_layer *l) { run_member(&(share){l, NULL, 0, 1}); }
+
+static void share_rows(void *arg, gi_team *team, int member, int members) {
+    const gi_layer *whole = arg;
+    int64_t first;
+    const int64_t count = gi_team_share(whole->M, 1, member, members, &first);
+    const gi_layer rows = gi_layer_rows(whole, first, count);
+    (void)team;
+    if (count) run_alone(&rows);
+}
+
+gi_layer gi_layer_rows(const gi_layer *whole, int64_t first, int64_t count) {
+    gi_layer part = *whole;
+    gi_series *all[] = {&part.x, &part.y, &part.h0, &part.c0, &part.hn, &part.cn, &part.h[0], &part.h[1], &part.c, &part.gate, &part.pre};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i]->p) all[i]->p += first * all[i]->m_stride;
+    part.M = count;
+    return part;
+}
+
+/* Waking a thread takes some microseconds and a meeting a fraction of one: smaller work is done sooner alone. */
+enum { TEAM_MACS = 400 * 1000, STEP_MACS = 50 * 1000, TEAM_ROWS = 8 };
+
+static gi_team_work *how_to_share(const gi_layer *l) {
+    const int64_t step = l->M * gi_cell_gates(l->cell) * l->cell->hidden_size * l->cell->hidden_size;
+    if (!l->team || step * l->T < TEAM_MACS) return NULL;
+    return l->M >= TEAM_ROWS ? share_rows : step >= STEP_MACS ? share_units : NULL;
+}
+
+void gi_layer_run(const gi_layer *l) {
+    gi_team_work *const work = how_to_share(l);
+    zero_absent_state(l);
+    if (!work || !gi_team_run(l->team, work, (void *)l)) run_alone(l);
 }

@@ -25,7 +25,7 @@ static gi_series series_of(const gi_frame *f, const place *p, int64_t row, int b
 
 static gi_layer layer_of(const recurrent_op *op, const gi_frame *f, int64_t row, int by_program_row) {
     gi_layer l = {.kernels = f->kernels, .cell = &op->cell, .packed = gi_at(f, &op->packed.at, row), .reverse = op->reverse,
-                  .T = op->T, .M = by_program_row ? f->rows : op->N, .pre_steps = op->pre_steps};
+                  .T = op->T, .M = by_program_row ? f->rows : op->N, .pre_steps = op->pre_steps, .team = f->team};
     const place *from[] = {&op->x, &op->y, &op->h0, &op->c0, &op->hn, &op->cn, &op->h[0], &op->h[1], &op->c, &op->gate, &op->pre};
     gi_series *to[] = {&l.x, &l.y, &l.h0, &l.c0, &l.hn, &l.cn, &l.h[0], &l.h[1], &l.c, &l.gate, &l.pre};
     for (size_t i = 0; i < sizeof from / sizeof *from; i++) *to[i] = series_of(f, from[i], row, by_program_row);
@@ -34,11 +34,7 @@ static gi_layer layer_of(const recurrent_op *op, const gi_frame *f, int64_t row,
 
 /* The rows first .. first + count - 1 of a layer over `length` steps; Y is 0 from there on. */
 static gi_layer part_of(const gi_layer *whole, int64_t first, int64_t count, int64_t length) {
-    gi_layer part = *whole;
-    gi_series *all[] = {&part.x, &part.y, &part.h0, &part.c0, &part.hn, &part.cn, &part.h[0], &part.h[1], &part.c, &part.gate, &part.pre};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (all[i]->p) all[i]->p += first * all[i]->m_stride;
-    part.M = count;
+    gi_layer part = gi_layer_rows(whole, first, count);
     part.T = length;
     return part;
 }

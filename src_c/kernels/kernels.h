@@ -36,6 +36,19 @@ typedef struct gi_product {
     float *out; int64_t out_stride;
 } gi_product;
 
+/* out[m * out_stride + i] = bias[m] + sum over k of w[k * w_k + m * w_m] * x[offset[k] + i], for m < M and i < n.
+ * Neighbouring positions i fill the lanes: convolutions over lines, where the input under tap k is the line moved by
+ * offset[k], and run-time matrices, where it is row k. out must not overlap x. */
+typedef struct gi_slide {
+    int64_t K, M, n;
+    const float *x;
+    const int64_t *offset;                   /* [K], in floats */
+    const float *w; int64_t w_k, w_m;
+    const float *bias;                       /* [M], or NULL for zeros */
+    int32_t striped;                         /* order of `dot` instead of one chain; needs a bias */
+    float *out; int64_t out_stride;
+} gi_slide;
+
 /* One step of a cell for `rows` rows and the units of the blocks first_block .. end_block - 1 (first_block a multiple of
  * GI_DENSE_GROUP): several callers may share a step. h_next may not overlap h; c_next may be c. */
 typedef struct gi_step {
@@ -77,8 +90,11 @@ struct gi_kernels {
     gi_reduce_fn *reduce[GI_REDUCTION_COUNT];/* GI_REDUCE_MEAN is NULL: sum / n. GI_REDUCE_L2: sum of squares */
     void (*softmax)(float *dst, const float *src, int64_t n, int logarithm);
     void (*layer_norm)(float *dst, const float *src, const float *scale, const float *bias, int64_t n, float epsilon);
-    /* dst[i] += a * src[i] as one FMA each: direct convolution and run-time matmul */
-    void (*axpy)(float *dst, const float *src, int64_t n, float a);
+    /* products with positions in the lanes: body/slide.inc.h */
+    void (*slide)(const gi_slide *s);
+    /* lines [n] = zeros, but the elements of `src` in [low, high). Pitches in floats; dst must not overlap src. */
+    void (*pad_lines)(float *dst, int64_t dst_pitch, const float *src, int64_t src_pitch, int64_t lines, int64_t n,
+                      int64_t low, int64_t high);
 };
 
 /* isa/<isa>.c; absent from builds for other CPUs */

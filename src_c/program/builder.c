@@ -3,9 +3,10 @@
 
 size_t gi_dtype_size(int dtype) {
     switch (dtype) {
-    case GI_F32: case GI_I32: return 4;
-    case GI_I64: return 8;
-    case GI_BOOL: return 1;
+    case GI_F32: case GI_I32: case GI_U32: return 4;
+    case GI_I64: case GI_F64: return 8;
+    case GI_U16: case GI_I16: case GI_F16: return 2;
+    case GI_BOOL: case GI_U8: case GI_I8: return 1;
     default: return 0;
     }
 }
@@ -111,6 +112,8 @@ void *gi_builder_op(gi_builder *b, size_t size, gi_op_run *run, const char *name
     return op;
 }
 
+int gi_builder_op_count(const gi_builder *b) { return b->program ? b->program->n_ops : 0; }
+
 gi_operand gi_builder_use(gi_builder *b, const gi_view *v) {
     gi_program *p = b->program;
     if (!v || v->tensor < 0) return (gi_operand){.tensor = -1};
@@ -129,8 +132,12 @@ gi_operand gi_builder_scratch(gi_builder *b, int64_t elements, gi_error *err) {
 }
 
 void gi_builder_macs(gi_builder *b, int64_t macs) {
-    int64_t sum = gi_size_add(b->program->macs, macs);
-    b->program->macs = sum < 0 ? INT64_MAX / 4 : sum;
+    gi_program *p = b->program;
+    int64_t *counts[] = {&p->macs, &p->ops[p->n_ops - 1]->macs};
+    for (int i = 0; i < 2; i++) {
+        int64_t sum = gi_size_add(*counts[i], macs);
+        *counts[i] = sum < 0 ? INT64_MAX / 4 : sum;
+    }
 }
 
 /* Moves the growing arrays into the program's own arena, where they live as long as it. */

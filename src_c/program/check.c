@@ -39,7 +39,8 @@ int gi_check_view(gi_builder *b, const gi_view *v, const char *what, gi_error *e
 int gi_view_dtype(const gi_builder *b, const gi_view *v) { return b->program->tensors[v->tensor].dtype; }
 
 int gi_check_dtype(const gi_builder *b, const gi_view *v, int dtype, const char *what, gi_error *err) {
-    static const char *const names[] = {"float32", "int64", "int32", "bool"};
+    static const char *const names[GI_DTYPE_COUNT] = {"float32", "int64", "int32", "bool", "uint8", "int8", "uint16",
+                                                      "int16", "uint32", "float16", "float64"};
     int got = gi_view_dtype(b, v);
     if (got == dtype) return GI_OK;
     return gi_fail(err, GI_ERR_SHAPE, "%s: expected %s, got %s", what, names[dtype], names[got]);

@@ -21,13 +21,14 @@ typedef struct gi_frame {
     int64_t rows;
     const gi_kernels *kernels;
     int64_t *turns;          /* loop turns left, inside of a loop; else NULL */
+    gi_team *team;           /* who may help, or NULL */
 } gi_frame;
 
 typedef struct gi_op gi_op;
 /* Returns 0, or a negative status with err (never NULL here) filled. */
 typedef int gi_op_run(const gi_op *op, const gi_frame *frame, gi_error *err);
 /* Every op record starts with this and lives in the program's arena. */
-struct gi_op { gi_op_run *run; const char *name; };
+struct gi_op { gi_op_run *run; const char *name; int64_t macs; };
 
 /* A view resolved for running. Element pointers: gi_at(frame, operand, row). */
 typedef struct gi_operand {
@@ -64,6 +65,6 @@ void *gi_builder_op(gi_builder *b, size_t size, gi_op_run *run, const char *name
 gi_operand gi_builder_use(gi_builder *b, const gi_view *v);
 /* Work memory of `elements` float32 per row that only the newest op uses. tensor < 0 on failure. */
 gi_operand gi_builder_scratch(gi_builder *b, int64_t elements, gi_error *err);
-void gi_builder_macs(gi_builder *b, int64_t macs);   /* adds to the program's count, which saturates; < 0: overflowed */
+void gi_builder_macs(gi_builder *b, int64_t macs);   /* adds to the newest op's count, which saturates; < 0: overflowed */
 
 #endif

@@ -9,6 +9,7 @@ struct gi_stream {
     int64_t rows;
     int32_t unbound;         /* external tensors without memory yet */
     void **ptr;              /* [tensors] */
+    gi_team *team;
 };
 
 /* Work memory of row r follows that of row r - 1 within each tensor, so offsets scale with the number of rows. */
@@ -61,6 +62,8 @@ void gi_stream_free(gi_stream *s) {
     if (s) gi_arena_free(s->arena);   /* the stream itself lives in its arena */
 }
 
+void gi_stream_use_team(gi_stream *s, gi_team *team) { s->team = team; }
+
 int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err) {
     const gi_program *p = s->program;
     if (tensor < 0 || tensor >= p->n_tensors || p->tensors[tensor].kind != GI_EXTERNAL)
@@ -73,31 +76,10 @@ int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err) {
 
 static int run_ops(const gi_stream *s, gi_error *err) {
     const gi_program *p = s->program;
-    const gi_frame frame = {.ptr = s->ptr, .rows = s->rows, .kernels = p->kernels};
+    const gi_frame frame = {.ptr = s->ptr, .rows = s->rows, .kernels = p->kernels, .team = s->team};
     for (int32_t i = 0; i < p->n_ops; i++) {
         int status = p->ops[i]->run(p->ops[i], &frame, err);
         if (status < 0) return status;
-    }
-    return GI_OK;
-}
-
-static int64_t nanoseconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-/* As run_ops, with a look at the clock after every op. */
-static int time_ops(const gi_stream *s, int64_t *ns, gi_error *err) {
-    const gi_program *p = s->program;
-    const gi_frame frame = {.ptr = s->ptr, .rows = s->rows, .kernels = p->kernels};
-    int64_t last = nanoseconds();
-    for (int32_t i = 0; i < p->n_ops; i++) {
-        int status = p->ops[i]->run(p->ops[i], &frame, err);
-        if (status < 0) return status;
-        const int64_t now = nanoseconds();
-        ns[i] = now - last;
-        last = now;
     }
     return GI_OK;
 }
@@ -111,18 +93,41 @@ static void carry_state(const gi_stream *s) {
     }
 }
 
-/* ns NULL: not timed. */
-static int step(gi_stream *s, int64_t *ns, gi_error *err) {
+int gi_stream_step(gi_stream *s, gi_error *err) {
     gi_error unseen;
     if (!err) err = &unseen;
     if (s->unbound) return gi_fail(err, GI_ERR_STATE, "%d external tensors are not bound", s->unbound);
     gi_fpmode caller = gi_fpmode_enter();
-    int status = ns ? time_ops(s, ns, err) : run_ops(s, err);
+    int status = run_ops(s, err);
     gi_fpmode_leave(caller);
     if (status == GI_OK) carry_state(s);
     return status;
 }
 
-int gi_stream_step(gi_stream *s, gi_error *err) { return step(s, NULL, err); }
+static int64_t now_ns(void) {
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
 
-int gi_stream_step_timed(gi_stream *s, int64_t *ns, gi_error *err) { return step(s, ns, err); }
+static int run_ops_timed(const gi_stream *s, int64_t *ns, gi_error *err) {
+    const gi_program *p = s->program;
+    const gi_frame frame = {.ptr = s->ptr, .rows = s->rows, .kernels = p->kernels, .team = s->team};
+    int status = GI_OK;
+    for (int32_t i = 0; i < p->n_ops && status >= 0; i++) {
+        int64_t start = now_ns();
+        status = p->ops[i]->run(p->ops[i], &frame, err);
+        ns[i] = now_ns() - start;
+    }
+    return status;
+}
+
+int gi_stream_profile(gi_stream *s, int64_t *ns, gi_error *err) {
+    gi_error unseen;
+    if (!err) err = &unseen;
+    if (s->unbound) return gi_fail(err, GI_ERR_STATE, "%d external tensors are not bound", s->unbound);
+    gi_fpmode caller = gi_fpmode_enter();
+    int status = run_ops_timed(s, ns, err);
+    gi_fpmode_leave(caller);
+    return status;
+}

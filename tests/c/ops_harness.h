@@ -40,6 +40,31 @@ static int64_t pick(int64_t low, int64_t high) {       /* both ends included */
 }
 
 /* ---- elements ---- */
+static number from_half(uint16_t bits) {
+    int exponent = bits >> 10 & 31;
+    number fraction = (bits & 1023) / 1024.0L;
+    number size = exponent == 31 ? (fraction != 0 ? (number)NAN : (number)INFINITY)
+                                 : ldexpl(exponent ? 1 + fraction : 2 * fraction, exponent - 15);
+    return bits >> 15 ? -size : size;
+}
+
+/* The nearest half by bisection: the bits of positive halves are in the order of their values, even bits win a tie. */
+static uint16_t to_half(number x) {
+    uint16_t sign = signbit(x) ? 0x8000 : 0;
+    if (isnan(x)) return sign | 0x7e00;
+    if (isinf(x)) return sign | 0x7c00;
+    int low = 0, high = 0x7c00;                          /* infinity stands where 2^16 would be */
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (from_half((uint16_t)middle) <= fabsl(x)) low = middle;
+        else high = middle;
+    }
+    number below = fabsl(x) - from_half((uint16_t)low);
+    number above = (high == 0x7c00 ? 65536 : from_half((uint16_t)high)) - fabsl(x);
+    int is_low = below < above || (below == above && low % 2 == 0);
+    return sign | (uint16_t)(is_low ? low : high);
+}
+
 static char *element(const operand *o, int64_t row, const int64_t *index) {
     int64_t at = o->v.offset + (o->is_constant ? 0 : row) * o->elements;
     for (int i = 0; i < o->v.rank; i++) at += index[i] * o->v.stride[i];
@@ -52,6 +77,12 @@ static number get(const operand *o, int64_t row, const int64_t *index) {
     case GI_F32: return *(const float *)p;
     case GI_I64: return *(const int64_t *)p;
     case GI_I32: return *(const int32_t *)p;
+    case GI_U32: return *(const uint32_t *)p;
+    case GI_I16: return *(const int16_t *)p;
+    case GI_U16: return *(const uint16_t *)p;
+    case GI_I8: return *(const int8_t *)p;
+    case GI_F64: return *(const double *)p;
+    case GI_F16: return from_half(*(const uint16_t *)p);
     default: return *(const uint8_t *)p;
     }
 }
@@ -61,6 +92,11 @@ static void set(char *p, int dtype, number value) {
     case GI_F32: *(float *)p = (float)value; break;
     case GI_I64: *(int64_t *)p = (int64_t)value; break;
     case GI_I32: *(int32_t *)p = (int32_t)value; break;
+    case GI_U32: *(uint32_t *)p = (uint32_t)(int64_t)value; break;
+    case GI_I16: case GI_U16: *(uint16_t *)p = (uint16_t)(int64_t)value; break;
+    case GI_I8: case GI_U8: *(uint8_t *)p = (uint8_t)(int64_t)value; break;
+    case GI_F64: *(double *)p = (double)value; break;
+    case GI_F16: *(uint16_t *)p = to_half(value); break;
     default: *(uint8_t *)p = value != 0;
     }
 }
@@ -110,8 +146,9 @@ static gi_view random_view(int rank, const int64_t *shape, int may_broadcast, in
 
 static number random_value(int dtype) {
     switch (dtype) {
-    case GI_F32: return (number)pick(-128, 128) / 64;
+    case GI_F32: case GI_F16: case GI_F64: return (number)pick(-128, 128) / 64;
     case GI_BOOL: return pick(0, 1);
+    case GI_U8: case GI_U16: case GI_U32: return pick(0, 40);
     default: return pick(-20, 20);
     }
 }

@@ -90,12 +90,39 @@ static long layer_norm_differs(const gi_kernels *s, const gi_kernels *k, int whi
     return outputs_differ();
 }
 
-static long axpy_differs(const gi_kernels *s, const gi_kernels *k, int unused) {
-    (void)unused;
-    const float a = random_input(1);
-    s->axpy(mem.expected + at, mem.a + at, n, a);
-    k->axpy(mem.got + at, mem.a + at, n, a);
+/* Striped: against the scalar `dot` of what lies under each position. */
+static long slide_differs(const gi_kernels *s, const gi_kernels *k, int striped) {
+    enum { MOST_K = 40, MOST_M = 21 };
+    int64_t offset[MOST_K], K = random_below(MOST_K + 1), width = 1 + random_below(n + 1), M = n / width;
+    float w[MOST_M * MOST_K], bias[MOST_M], x[MOST_K];
+    if (M > MOST_M) M = MOST_M;
+    fill_random(w, MOST_M * MOST_K, 1);
+    fill_random(bias, MOST_M, 1);
+    for (int64_t i = 0; i < K; i++) offset[i] = random_below(SPAN - GI_BLOCK - width);
+    gi_slide p = {.K = K, .M = M, .n = width, .x = mem.a + at, .offset = offset, .w = w, .w_k = 1, .w_m = K,
+                  .bias = bias, .striped = striped, .out = mem.expected + at, .out_stride = width};
+    if (!striped) s->slide(&p);
+    for (int64_t i = 0; striped && i < M * width; i++) {
+        for (int64_t j = 0; j < K; j++) x[j] = mem.a[at + offset[j] + i % width];
+        mem.expected[at + i] = bias[i / width] + s->dot(x, w + i / width * K, K);
+    }
+    p.out = mem.got + at;
+    k->slide(&p);
     return outputs_differ();
+}
+
+static long pad_lines_differ(const gi_kernels *s, const gi_kernels *k, int unused) {
+    (void)unused;
+    const int64_t lines = 1 + random_below(3), width = n / lines, low = random_below(width + 1);
+    const int64_t high = low + random_below(width - low + 1);
+    s->pad_lines(mem.expected + at, width, mem.a + at, 7, lines, width, low, high);
+    k->pad_lines(mem.got + at, width, mem.a + at, 7, lines, width, low, high);
+    long failed = outputs_differ();
+    for (int64_t i = 0; i < lines * width; i++) {
+        const int64_t column = i % width, inside = column >= low && column < high;
+        failed |= !same_float(mem.got[at + i], inside ? mem.a[at + i / width * 7 + column - low] : 0.0f);
+    }
+    return failed;
 }
 
 typedef long differs(const gi_kernels *s, const gi_kernels *k, int fn);
@@ -127,7 +154,8 @@ static void check_against_scalar(const gi_kernels *k) {
     check_family(s, k, "dot", dot_differs, 0, 1);
     check_family(s, k, "softmax", softmax_differs, 0, 2);
     check_family(s, k, "layer_norm", layer_norm_differs, 0, 4);
-    check_family(s, k, "axpy", axpy_differs, 0, 1);
+    check_family(s, k, "slide", slide_differs, 0, 2);
+    check_family(s, k, "pad_lines", pad_lines_differ, 0, 1);
 }
 
 /* ---- scalar against double -------------------------------------------------------------------------------------- */

@@ -18,18 +18,35 @@ static int build_where(gi_builder *b, const test_case *c, gi_error *err) {
     return gi_build_where(b, VIEW(0), VIEW(1), VIEW(2), VIEW(3), err);
 }
 
+static int is_float(int dtype) { return dtype == GI_F32 || dtype == GI_F16 || dtype == GI_F64; }
+
+static number wrap(int dtype, unsigned __int128 x) {
+    switch (dtype) {
+    case GI_I64: return (int64_t)(uint64_t)x;
+    case GI_I32: return (int32_t)(uint32_t)x;
+    case GI_U32: return (uint32_t)x;
+    case GI_I16: return (int16_t)(uint16_t)x;
+    case GI_U16: return (uint16_t)x;
+    case GI_I8: return (int8_t)(uint8_t)x;
+    case GI_U8: return (uint8_t)x;
+    default: return (number)x;
+    }
+}
+
 static number expect_same(const test_case *c, int64_t row, const int64_t *i) { return get(&c->at[1], row, i); }
 static number expect_fill(const test_case *c, int64_t row, const int64_t *i) {
     (void)row, (void)i;
     double value = *(const double *)c->settings;
-    return c->at[0].dtype == GI_F32 ? value : c->at[0].dtype == GI_BOOL ? value != 0 : truncl(value);
+    if (is_float(c->at[0].dtype)) return value;
+    return c->at[0].dtype == GI_BOOL ? value != 0 : wrap(c->at[0].dtype, (unsigned __int128)(__int128)truncl(value));
 }
 static number expect_where(const test_case *c, int64_t row, const int64_t *i) {
     return get(&c->at[get(&c->at[1], row, i) != 0 ? 2 : 3], row, i);
 }
 
-static number saturate(number x, int dtype) {
-    number high = dtype == GI_I64 ? (number)INT64_MAX : INT32_MAX, low = -high - 1;
+/* Toward zero; what does not fit is held in the range of 32 bits, of 64 bits for the wider types. */
+static number to_integer(number x, int dtype) {
+    number high = dtype == GI_I64 || dtype == GI_U32 ? (number)INT64_MAX : INT32_MAX, low = -high - 1;
     if (isnan(x)) return 0;
     return x > high ? high : x < low ? low : truncl(x);
 }
@@ -37,27 +54,36 @@ static number expect_cast(const test_case *c, int64_t row, const int64_t *i) {
     number x = get(&c->at[1], row, i);
     switch (c->at[0].dtype) {
     case GI_F32: return (float)x;
+    case GI_F64: return (double)x;
+    case GI_F16: return from_half(to_half(x));
     case GI_BOOL: return x != 0;
-    case GI_I32: return c->at[1].dtype == GI_I64 ? (number)(int32_t)(uint32_t)(int64_t)x : saturate(x, GI_I32);
-    default: return saturate(x, GI_I64);
+    default: x = is_float(c->at[1].dtype) ? to_integer(x, c->at[0].dtype) : x;
     }
+    return wrap(c->at[0].dtype, (unsigned __int128)(__int128)x);
 }
 
 static void scatter_specials(operand *o) {
-    static const double specials[] = {NAN, INFINITY, -INFINITY, 3e9, -3e9, 1e19, -1e19, 0.0, -0.0, 0.75, -2147483648.0};
+    static const double specials[] = {NAN, INFINITY, -INFINITY, 3e9, -3e9, 1e19, -1e19, 0.0, -0.0, 0.75, -2147483648.0,
+                                      300, -1, 65519, 65520, 2049, 2051, 0x1.8p-24, 0x1p-25, -0x1.004p-14, 5e9};
+    const int64_t count = sizeof specials / sizeof *specials;
     int64_t size = (int64_t)gi_dtype_size(o->dtype);
     for (int64_t i = 0; i < o->elements * o->rows; i++) {
-        double x = specials[pick(0, 10)];
+        double x = specials[pick(0, count - 1)];
         if (pick(0, 2)) continue;
-        if (o->dtype == GI_F32) set(o->data + i * size, GI_F32, (number)x);
+        if (is_float(o->dtype)) set(o->data + i * size, o->dtype, (number)x);
         if (o->dtype == GI_I64) set(o->data + i * size, GI_I64, (number)(pick(0, 1) ? INT64_MIN : INT64_MAX));
+        if (o->dtype == GI_U8 || o->dtype == GI_U16 || o->dtype == GI_U32) set(o->data + i * size, o->dtype, -1);
+        if (o->dtype == GI_I8) set(o->data + i * size, GI_I8, pick(0, 1) ? INT8_MIN : INT8_MAX);
+        if (o->dtype == GI_I16) set(o->data + i * size, GI_I16, pick(0, 1) ? INT16_MIN : INT16_MAX);
         if (o->dtype == GI_I32) set(o->data + i * size, GI_I32, (number)(pick(0, 1) ? INT32_MIN : INT32_MAX));
     }
 }
 
+static int random_dtype(void) { return (int)pick(0, GI_DTYPE_COUNT - 1); }
+
 static void test_moves(int64_t rows) {
     int64_t shape[GI_MAX_RANK];
-    int rank = random_shape(shape, 9), dtype = (int)pick(GI_F32, GI_BOOL), other = (int)pick(GI_F32, GI_BOOL);
+    int rank = random_shape(shape, 9), dtype = random_dtype(), other = random_dtype();
     double value = (double)pick(-9, 9) * 0.5;
     test_case copy = {0}, fill = {.settings = &value}, where = {0}, cast = {0};
     add_operand(&copy, dtype, rank, shape, rows);
@@ -88,7 +114,7 @@ static number bound(number x, number low, number high) { return x < low ? low : 
 static number expect_unary(const test_case *c, int64_t row, const int64_t *i) {
     const map_settings *s = c->settings;
     number x = get(&c->at[1], row, i);
-    int dtype = c->at[1].dtype, is_lowest = (dtype == GI_I32 && x == INT32_MIN) || (dtype == GI_I64 && x == INT64_MIN);
+    int dtype = c->at[1].dtype;
     switch (s->fn) {
     case GI_SIGMOID: return 1 / (1 + expl(-x));
     case GI_TANH: return tanhl(x);
@@ -104,8 +130,8 @@ static number expect_unary(const test_case *c, int64_t row, const int64_t *i) {
     case GI_EXP: return expl(x);
     case GI_LOG: return logl(x);
     case GI_SQRT: return sqrtl(x);
-    case GI_NEG: return is_lowest ? x : -x;
-    case GI_ABS: return x < 0 && !is_lowest ? -x : x;
+    case GI_NEG: return is_float(dtype) ? -x : wrap(dtype, (unsigned __int128)(__int128)-x);
+    case GI_ABS: return is_float(dtype) ? fabsl(x) : wrap(dtype, (unsigned __int128)(__int128)fabsl(x));
     case GI_ERF: return erfl(x);
     case GI_RECIPROCAL: return 1 / x;
     case GI_CLIP: return bound(x, s->alpha, s->beta);
@@ -116,10 +142,6 @@ static number expect_unary(const test_case *c, int64_t row, const int64_t *i) {
     case GI_SIN: return sinl(x);
     default: return cosl(x);
     }
-}
-
-static number wrap(int dtype, unsigned __int128 x) {
-    return dtype == GI_I32 ? (number)(int32_t)(uint32_t)x : dtype == GI_I64 ? (number)(int64_t)(uint64_t)x : (number)x;
 }
 
 static number expect_integer(int fn, int dtype, __int128 a, __int128 b) {
@@ -179,7 +201,8 @@ static void test_maps(int64_t rows) {
     static const int bool_binary[] = {GI_EQUAL, GI_AND, GI_OR, GI_XOR};
     for (int fn = 0; fn < GI_UNARY_COUNT; fn++) test_map(rows, GI_F32, 2, fn);
     for (int fn = 0; fn < GI_AND; fn++) test_map(rows, GI_F32, 3, fn);
-    for (int dtype = GI_I64; dtype <= GI_I32; dtype++) {
+    for (int dtype = GI_I64; dtype <= GI_U32; dtype++) {
+        if (dtype == GI_BOOL) continue;
         for (int i = 0; i < 5; i++) test_map(rows, dtype, 2, integer_unary[i]);
         for (int fn = 0; fn < GI_AND; fn++)
             if (fn != GI_POW && fn != GI_PRELU) test_map(rows, dtype, 3, fn);

@@ -43,7 +43,7 @@ static number expect_gather_nd(const test_case *c, int64_t row, const int64_t *i
 static void test_gather_nd(int64_t rows) {
     int64_t in[GI_MAX_RANK], by[GI_MAX_RANK], out[GI_MAX_RANK], extent = pick(1, 4);
     const int rank = (int)pick(1, 4), batch = (int)pick(0, rank - 1), numbers = (int)pick(0, rank - batch);
-    const int lead = batch + (int)pick(0, 2), dtype = (int)pick(GI_F32, GI_BOOL);
+    const int lead = batch + (int)pick(0, 2), dtype = (int)pick(0, GI_DTYPE_COUNT - 1);
     const settings s = {.axis = batch};
     for (int i = 0; i < rank; i++) in[i] = extent;
     for (int i = 0; i < lead; i++) by[i] = out[i] = i < batch ? in[i] : pick(pick(0, 9) ? 1 : 0, 4);
@@ -261,7 +261,7 @@ static number expect_reverse(const test_case *c, int64_t row, const int64_t *i) 
 
 static void test_reverse(int64_t rows) {
     int64_t shape[GI_MAX_RANK];
-    const int rank = (int)pick(2, 4), dtype = (int)pick(GI_F32, GI_BOOL);
+    const int rank = (int)pick(2, 4), dtype = (int)pick(0, GI_DTYPE_COUNT - 1);
     gi_error err = {0};
     for (int i = 0; i < rank; i++) shape[i] = pick(1, 5);
     test_case c = {0};

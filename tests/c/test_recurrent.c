@@ -258,9 +258,39 @@ static void check_refusals(void) {
     printf("refusals\n");
 }
 
+/* A profiled pass writes what a step writes, but carries nothing; multiply-adds of ops add up to the program's. */
+static void check_profile(void) {
+    enum { I = 3, H = 5 };
+    gi_error err = {0};
+    problem p = make_problem(GI_LSTM, 0, I, H, 1, 1);
+    built made = build(&p, "scalar", 1);
+    gi_stream *s = gi_stream_create(made.program, 1, &err);
+    int64_t ns[2] = {-1, -1};
+    check(gi_stream_profile(s, ns, &err) == GI_ERR_STATE, "unbound profile", "was not refused");
+    float h[H], c[H], y[2][H], hn[H], cn[H];
+    memcpy(h, p.h0, sizeof h), memcpy(c, p.c0, sizeof c);
+    gi_stream_bind(s, made.x, p.x, &err), gi_stream_bind(s, made.h0, h, &err), gi_stream_bind(s, made.c0, c, &err);
+    gi_stream_bind(s, made.hn, hn, &err), gi_stream_bind(s, made.cn, cn, &err), gi_stream_bind(s, made.y, y[0], &err);
+    check(gi_stream_profile(s, ns, &err) == GI_OK, "profile", err.text);
+    check(gi_program_op_count(made.program) == 1 && ns[0] >= 0 && ns[1] == -1, "profile", "times of other ops");
+    check(!memcmp(h, p.h0, sizeof h) && !memcmp(c, p.c0, sizeof c), "profile", "carries state");
+    gi_stream_bind(s, made.y, y[1], &err);
+    check(gi_stream_step(s, &err) == GI_OK && !memcmp(y[0], y[1], sizeof y[0]), "profile", "differs from a step");
+    check(!memcmp(h, hn, sizeof h), "step", "carries no state");
+    const int64_t macs = 4 * H * (I + H);
+    check(gi_program_op_macs(made.program, 0) == macs && gi_program_macs(made.program) == macs, "multiply-adds", "are others");
+    check(gi_program_op_macs(made.program, 1) == 0, "multiply-adds past the end", "are not 0");
+    gi_stream_free(s);
+    gi_program_free(made.program);
+    free(made.packed);
+    free_problem(&p);
+    printf("profile\n");
+}
+
 int main(void) {
     check_cells();
     check_refusals();
+    check_profile();
     printf(failures ? "%d FAILURES\n" : "all good\n", failures);
     return failures != 0;
 }

@@ -23,6 +23,8 @@ _DTYPES: Final = {
 def broadcast(query: Query, shapes: Iterable[Shape]) -> Shape:
     """The common shape of operands that stretch along extents of 1."""
     listed = list(shapes)
+    if listed.count(listed[0]) == len(listed):
+        return listed[0]
     rank = max(map(len, listed))
     result = []
     for extents in zip(*((1,) * (rank - len(s)) + s for s in listed), strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import ChainMap
 from typing import Final
 
 import numpy as np
@@ -51,12 +51,11 @@ def check_recurrent_nodes(graph: Graph) -> None:
     ShapeError
         For weights that contradict each other or hidden_size.
     """
-    _check_nodes(graph, {})
+    _check_nodes(graph, ChainMap())
 
 
-def _check_nodes(graph: Graph, outer: Mapping[str, TensorType]) -> None:
-    known = dict(outer)
-    known.update((n, TensorType(a.dtype, a.shape)) for n, a in graph.constants.items())
+def _check_nodes(graph: Graph, outer: ChainMap[str, TensorType]) -> None:
+    known = outer.new_child({n: TensorType(a.dtype, a.shape) for n, a in graph.constants.items()})
     for node in graph.nodes:
         if node.op in ("LSTM", "GRU", "RNN") and not node.domain:
             query = Query(node, [known.get(n) for n in node.inputs], (), graph.opset)

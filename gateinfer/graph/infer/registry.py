@@ -210,10 +210,10 @@ def infer(
         raise UnsupportedOp(f"{node.label()}: output {len(outputs)} is not implemented")
     for output in outputs:
         # A zero extent counts as one: the others must not overflow either.
-        if math.prod(max(extent, 1) for extent in output.extents) > MAX_VALUE_ELEMENTS:
-            raise ModelError(
-                f"{node.label()}: an output of shape {list(output.extents)} exceeds {MAX_VALUE_ELEMENTS} elements"
-            )
+        extents = output.extents
+        if math.prod(filter(None, extents) if 0 in extents else extents) > MAX_VALUE_ELEMENTS:
+            shape = list(extents)
+            raise ModelError(f"{node.label()}: an output of shape {shape} exceeds {MAX_VALUE_ELEMENTS} elements")
     return outputs[: len(node.outputs)]
 
 

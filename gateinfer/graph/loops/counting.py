@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from gateinfer.graph.ir import Node, TensorType
+from gateinfer.graph.plain_ops import ARITY, ELEMENTWISE
 
 MAX_TURNS: Final = 2**24
 """Turns of one loop: GI_LOOP_LIMIT of the C core."""
@@ -18,26 +19,8 @@ _FIRST_LOOK, _LONG_LOOK = 2**10, 2**18
 MAX_STEPPED: Final = 2**12
 """Turns that are followed one by one, where a counter does not step evenly."""
 
-
-def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Toward zero for integers; nothing is known about x / 0."""
-    if a.dtype.kind == "f":
-        return a / b
-    quotient = np.abs(a) // np.maximum(np.abs(b), 1)
-    return (quotient * np.sign(a) * np.sign(b)).astype(a.dtype)
-
-
-_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
-    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": _divide, "Mod": np.mod, "Min": np.minimum,
-    "Max": np.maximum, "Neg": np.negative, "Abs": np.abs, "Floor": np.floor, "Ceil": np.ceil, "Less": np.less,
-    "LessOrEqual": np.less_equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal, "Equal": np.equal,
-    "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor, "Not": np.logical_not, "Where": np.where,
-}  # fmt: skip
 _RENAMES: Final = frozenset("Identity Reshape Squeeze Unsqueeze Flatten Cast Expand".split())
 """Of one element: the same number, perhaps of another type."""
-
-
-_ARITY: Final = {"Neg": 1, "Abs": 1, "Floor": 1, "Ceil": 1, "Not": 1, "Where": 3}
 
 MAX_DEPTH: Final = 100
 """Operators in a row that a count may go through."""
@@ -129,12 +112,12 @@ class Counts:
     def _apply(self, node: Node | None, known: Known, depth: int) -> np.ndarray | None:
         if node is None or node.domain or self._types[node.outputs[0]].size != 1 or not all(node.inputs):
             return None
-        function = _FUNCTIONS.get(node.op)
+        function = ELEMENTWISE.get(node.op)
         names = node.inputs[:1] if node.op in _RENAMES else node.inputs
         if node.attrs.get("fmod", 0) or (function is None and node.op not in _RENAMES):
             return None
         arguments = [self._evaluate(name, known, depth) for name in names]
-        if any(a is None for a in arguments) or (function and len(arguments) != _ARITY.get(node.op, 2)):
+        if any(a is None for a in arguments) or (function and len(arguments) != ARITY.get(node.op, 2)):
             return None
         result = function(*arguments) if function else arguments[0]
         return np.asarray(result).astype(self._types[node.outputs[0]].dtype)

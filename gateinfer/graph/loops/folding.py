@@ -35,7 +35,7 @@ class Folding:
         if limit == 0 or self._starts() is False or (surely and limit == 1):
             return False
         body = self.read()
-        counts = Counts(body, rewriter.values, rewriter.types, self.turn, rewriter.spend_turns)
+        counts = Counts(body, rewriter.values, rewriter.types, self.turn, rewriter.budget.spend_turns)
         counts.find([(c.initial, c.before, c.after) for c in self.carried])
         trips = self._count(counts)
         if surely and trips == 1:
@@ -63,6 +63,11 @@ class Folding:
             self.rewriter.set_constant(define(self.inner, loop.condition_before), going_on)
         self.carried = []
         for c in loop.carried:
+            if c.initial in self.rewriter.sequences or c.initial in self.rewriter.opaque:
+                raise UnsupportedOp(
+                    f'{self.node.label()}: it carries the sequence "{c.before}" and does more to it than append one '
+                    "tensor in each turn; stack what each turn yields instead, or feed fewer steps"
+                )
             before = define(self.inner, c.before)
             types[before] = types[c.initial]
             self.carried.append(dataclasses.replace(c, before=before))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class Unrolling:
         if not row:
             return self._no_rows(s)
         axes = [rewriter.integers([s.axis])] if rewriter.opset >= 13 else []
-        attrs = {} if axes else {"axes": [s.axis]}
+        attrs: dict[str, Any] = {} if axes else {"axes": [s.axis]}
         lifted = [rewriter.insert("Unsqueeze", (n, *axes), self.nodes, **attrs) for n in row]
         if s.reverse:
             lifted = lifted[::-1]

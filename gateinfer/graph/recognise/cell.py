@@ -10,19 +10,19 @@ from gateinfer.graph.recognise.gate import Activation
 
 @dataclass(slots=True)
 class Cell:
-    """One step of an LSTM or GRU.
+    """One step of an LSTM, GRU or RNN.
 
     Attributes
     ----------
-    kind : "LSTM" or "GRU"
+    kind : "LSTM", "GRU" or "RNN"
     rows, hidden : N, H
-    gates : pre-activations [N, H] in the order i o f c or z r h
+    gates : pre-activations [N, H] in the order i o f c or z r h, or the only one
     activations : as the ONNX attribute lists them
     xs : roots of the inputs [N, I_j], side by side
-    h, c : roots of the previous state [N, H]; c is None for a GRU
+    h, c : roots of the previous state [N, H]; c is None for a GRU or RNN, h is "" and c None where both are zero
     next_h, next_c : the values it makes
     recurrent : of a GRU with linear_before_reset, the sum inside r * (h R + b), else None
-    candidates : several sources that may be h when the graph does not tell which, else ()
+    candidates : sources that may be h when the graph does not tell which, or whether there is one, else ()
     """
 
     kind: str

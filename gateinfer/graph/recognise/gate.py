@@ -59,6 +59,13 @@ def same_activation(a: Activation, b: Activation) -> bool:
     return a[0] == b[0] and all(abs(p - q) <= CLOSE * max(abs(p), abs(q)) for p, q in zip(a[1:], b[1:], strict=True))
 
 
+def complement(gate: Gate) -> Gate | None:
+    """1 - gate, for the activations that are symmetric about one half."""
+    if gate.act[0] not in ("Sigmoid", "HardSigmoid"):
+        return None
+    return Gate(gate.act, gate.affine.times(-1.0))
+
+
 def activation_of(node: Node) -> Activation | None:
     """The activation that a single node is."""
     defaults = NATIVE.get(node.op)

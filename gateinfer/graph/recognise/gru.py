@@ -8,7 +8,7 @@ from gateinfer.graph.ir import Node
 from gateinfer.graph.recognise.affine import Affine
 from gateinfer.graph.recognise.cell import Cell
 from gateinfer.graph.recognise.flow import Flow, ways
-from gateinfer.graph.recognise.gate import Gate, same_activation
+from gateinfer.graph.recognise.gate import Gate, complement, same_activation
 from gateinfer.graph.recognise.readers import Readers
 
 Blend = tuple[str, bool, str, str]
@@ -20,22 +20,15 @@ def match_gru(readers: Readers, node: Node) -> Cell | None:
     total = node.outputs[0]
     if not _may_blend(readers.flow, node):
         return None
-    for p, flipped, h, n in _blends(readers, total):
+    for p, flipped, h, n in blends(readers, total):
         for rows, _ in readers.layouts(total):
             z = readers.gates.read(p, rows)
             if z is None or z.affine.diagonals:
                 continue
-            cell = _with_candidate(readers, _complement(z) if flipped else z, h, n, total, rows)
+            cell = _with_candidate(readers, complement(z) if flipped else z, h, n, total, rows)
             if cell is not None:
                 return cell
     return None
-
-
-def _complement(gate: Gate) -> Gate | None:
-    """1 - gate, for the activations that are symmetric about one half."""
-    if gate.act[0] not in ("Sigmoid", "HardSigmoid"):
-        return None
-    return Gate(gate.act, gate.affine.times(-1.0))
 
 
 # ---- z h + (1 - z) n ------------------------------------------------------------------------------------------------
@@ -46,7 +39,7 @@ def _may_blend(flow: Flow, node: Node) -> bool:
     return any(n is not None and n.op in ("Mul", "Add", "Sub") for n in made)
 
 
-def _blends(readers: Readers, total: str) -> Iterator[Blend]:
+def blends(readers: Readers, total: str) -> Iterator[Blend]:
     """Every reading of `total` as a blend of two values, in both roles of h and n."""
     for p, a, b in (*_two_products(readers, total), *_one_product(readers.flow, total), *_three(readers.flow, total)):
         yield p, False, a, b

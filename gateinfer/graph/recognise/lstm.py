@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from gateinfer.graph.ir import Node
+from gateinfer.graph.recognise.affine import same_matrix
 from gateinfer.graph.recognise.cell import Cell
 from gateinfer.graph.recognise.flow import ways
 from gateinfer.graph.recognise.gate import IDENTITY, Activation, Gate, activation_of, same_activation
@@ -55,7 +54,7 @@ def _with_output(
     peephole_fits = not g.affine.diagonals and f.affine.diagonals.keys() <= {c} and i.affine.diagonals.keys() <= {c}
     if not peephole_fits:
         return None
-    for o, act, next_h in _output_side(readers, next_c, rows):
+    for o, act, next_h in output_side(readers, next_c, rows):
         if not same_activation(o.act, f.act) or o.sources != f.sources or not o.affine.diagonals.keys() <= {next_c}:
             continue
         sizes = {name: readers.width(name, rows) for name in i.affine.matrices}
@@ -80,7 +79,7 @@ def _with_output(
     return None
 
 
-def _output_side(readers: Readers, next_c: str, rows: int) -> Iterator[tuple[Gate, Activation, str]]:
+def output_side(readers: Readers, next_c: str, rows: int) -> Iterator[tuple[Gate, Activation, str]]:
     """(o, act, h') for h' = o act(c')."""
     flow = readers.flow
     bounded = [(next_c, IDENTITY)]
@@ -104,15 +103,11 @@ def settle(cells: list[Cell]) -> None:
         if step is None:
             continue
         recurrent = step.gates[0].matrices[step.h]
-        found = [name for name in cell.candidates if _same_memory(cell.gates[0].matrices[name], recurrent)]
+        found = [name for name in cell.candidates if same_matrix(cell.gates[0].matrices[name], recurrent)]
         if len(found) == 1:
             sources = (*cell.xs, cell.h)
             cell.h, cell.candidates = found[0], ()
             cell.xs = tuple(name for name in cell.gates[0].matrices if name in sources and name != cell.h)
-
-
-def _same_memory(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and a.strides == b.strides and a.ctypes.data == b.ctypes.data
 
 
 def _previous_h(readers: Readers, candidates: list[str], c: str, cells: dict[str, Cell]) -> tuple[str | None, bool]:
@@ -126,9 +121,9 @@ def _previous_h(readers: Readers, candidates: list[str], c: str, cells: dict[str
         return before.next_h, True
     if len(candidates) < 2:
         return (candidates[0] if candidates else None), True
-    carried = readers.carried.intersection(candidates)
+    carried = [name for name in candidates if name in readers.carried]
     if len(carried) == 1:
-        return next(iter(carried)), True
+        return carried[0], True
     origin = readers.flow.origin(c)
     related = [name for name in candidates if readers.flow.origin(name) == origin and name != c]
     if len(related) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gateinfer.graph.recognise.affine import AffineReader
 from gateinfer.graph.recognise.flow import Flow
@@ -15,12 +15,12 @@ class Readers:
     Attributes
     ----------
     flow, affine, gates : of one graph
-    carried : of a loop body, the values that a turn gets from the turn before
+    carried : of a loop body, what a turn gets from the turn before, and by it the value behind that turn
     """
 
-    def __init__(self, flow: Flow, carried: frozenset[str] = frozenset()) -> None:
+    def __init__(self, flow: Flow, carried: Mapping[str, str] | None = None) -> None:
         self.flow = flow
-        self.carried = carried
+        self.carried = dict(carried or {})
         self.affine = AffineReader(flow)
         self.gates = GateReader(flow, self.affine)
 

@@ -1,4 +1,4 @@
-"""Puts LSTM and GRU nodes in the place of recognised cells."""
+"""Puts LSTM, GRU and RNN nodes in the place of recognised cells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from gateinfer.graph.checks import uses
-from gateinfer.graph.ir import Graph, Node, Origin, TensorType
+from gateinfer.graph.ir import RECURRENT, Graph, Node, Origin, TensorType
 from gateinfer.graph.recognise.cell import Cell
 from gateinfer.graph.recognise.flow import F32
 from gateinfer.graph.recognise.gate import SIGMOID, TANH
@@ -19,12 +19,14 @@ from gateinfer.graph.recognise.weights import CellWeights, WeightStore
 
 WITH_ALPHA = frozenset("Affine LeakyRelu ThresholdedRelu HardSigmoid Elu".split())
 WITH_BETA = frozenset("Affine HardSigmoid".split())
+USUAL = {"LSTM": (SIGMOID, TANH, TANH), "GRU": (SIGMOID, TANH), "RNN": (TANH,)}
+"""Activations that need no attribute."""
 
 
 def worth_it(graph: Graph, readers: Readers, cells: list[Cell]) -> list[Cell]:
     """The cells whose products nothing else needs: with the others all of them would be computed twice."""
     while cells:
-        live = {name for node in _needed(_sketch(graph, readers, cells), graph) for name in node.outputs}
+        live = {name for node in needed(_sketch(graph, readers, cells), graph) for name in node.outputs}
         kept = [cell for cell in cells if live.isdisjoint(cell.products)]
         if len(kept) == len(cells):
             break
@@ -35,10 +37,10 @@ def worth_it(graph: Graph, readers: Readers, cells: list[Cell]) -> list[Cell]:
 def rewritten(graph: Graph, readers: Readers, cells: list[Cell], store: WeightStore) -> Graph:
     """`graph` with one recurrent node per cell instead of the nodes that spell it."""
     writer = _Writer(readers, store)
-    sketch = _needed(_sketch(graph, readers, cells), graph)
+    sketch = needed(_sketch(graph, readers, cells), graph)
     origins = _origins(graph, sketch, cells)
     made = {cell.next_h: writer.nodes(cell, origin) for cell, origin in zip(cells, origins, strict=True)}
-    nodes = _needed(_placed(graph, cells, made), graph)
+    nodes = needed(_placed(graph, cells, made), graph)
     used = {name for node in nodes for name in (*uses(node), *node.outputs)}
     return dataclasses.replace(
         graph,
@@ -55,7 +57,7 @@ def _sketch(graph: Graph, readers: Readers, cells: list[Cell]) -> list[Node]:
 
 
 def _reads(pushed: Pushed, cell: Cell) -> Iterable[str]:
-    for name in (*cell.xs, cell.h, *((cell.c,) if cell.c else ())):
+    for name in filter(None, (*cell.xs, cell.h, cell.c)):
         made = pushed.nodes.get(name)
         yield from (i for node in made for i in node.inputs if i) if made else (name,)
 
@@ -75,7 +77,7 @@ def _placed(graph: Graph, cells: list[Cell], made: dict[str, list[Node]]) -> lis
     return nodes
 
 
-def _needed(nodes: list[Node], graph: Graph) -> list[Node]:
+def needed(nodes: list[Node], graph: Graph) -> list[Node]:
     """The nodes that the outputs of `graph` depend on, in order; of nodes that come twice, one."""
     wanted = {port.name for port in graph.outputs}
     kept = []
@@ -89,7 +91,7 @@ def _needed(nodes: list[Node], graph: Graph) -> list[Node]:
 def _origins(graph: Graph, left: list[Node], cells: list[Cell]) -> list[Origin]:
     """What each cell was: the nodes that are gone, each counted for the first cell that leads to it."""
     all_made = {value for cell in cells for value in cell.made}
-    stay = {name for node in left for name in node.outputs if node.op not in ("LSTM", "GRU")}
+    stay = {name for node in left for name in node.outputs if node.op not in RECURRENT}
     producers = {name: node for node in graph.nodes for name in node.outputs if name}
     seen: set[int] = set()
     found = []
@@ -126,7 +128,7 @@ class _Writer:
         self._constants(weights.constants())
         nodes: list[Node] = []
         x = self._shaped(self._input(cell, nodes), cell.rows, nodes)
-        h = self._shaped(cell.h, cell.rows, nodes)
+        h = self._shaped(cell.h, cell.rows, nodes) if cell.h else ""
         c = [self._shaped(cell.c, cell.rows, nodes)] if cell.c else []
         results = [f"{made}~state" for made in cell.made]
         node = Node(
@@ -168,8 +170,8 @@ class _Writer:
         """`name` as [1, N, K]."""
         size = self.types[name].size if name in self.types else self.flow.size(name)
         shape = (1, rows, size // rows)
-        known = self.types.get(name) or self.flow.types[name]
-        if known.shape == shape:
+        known = self.types.get(name) or self.flow.type(name)
+        if known is not None and known.shape == shape:
             return name
         target = f"{name}~{rows}x{size // rows}"
         if target not in self._written:
@@ -200,8 +202,7 @@ def _attributes(cell: Cell) -> dict:
     attrs: dict = {"hidden_size": cell.hidden}
     if cell.kind == "GRU":
         attrs["linear_before_reset"] = int(cell.recurrent is not None)
-    usual = (SIGMOID, TANH) if cell.kind == "GRU" else (SIGMOID, TANH, TANH)
-    if cell.activations != usual:
+    if cell.activations != USUAL[cell.kind]:
         attrs["activations"] = [name for name, _, _ in cell.activations]
         attrs["activation_alpha"] = [alpha for name, alpha, _ in cell.activations if name in WITH_ALPHA]
         attrs["activation_beta"] = [beta for name, _, beta in cell.activations if name in WITH_BETA]

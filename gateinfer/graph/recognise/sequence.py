@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gateinfer.graph.ir import Graph, Node, Origin, TensorType
+from gateinfer.graph.ir import RECURRENT, Graph, Node, Origin, TensorType
 from gateinfer.graph.recognise.flow import F32, Flow
 
 X, H0, C0 = 0, 5, 6
@@ -45,7 +45,7 @@ def as_sequence(graph: Graph, loop: Node, outer: tuple[Graph, ...]) -> Graph | N
 
 def _read_body(flow: Flow, loop: Node, body: Graph) -> _Body | None:
     steps = [node for node in body.nodes if any(o and flow.root(o) == o for o in node.outputs)]
-    if len(steps) != 1 or steps[0].op not in ("LSTM", "GRU") or steps[0].origin is None:
+    if len(steps) != 1 or steps[0].op not in RECURRENT or steps[0].origin is None:
         return None
     cell = steps[0]
     count = len(body.inputs) - 1 - loop.attrs["scanned"]

@@ -17,28 +17,16 @@ V_INLINE v_f join(const int op, v_f a, v_f b) {
     }
 }
 
-/* The same for one lane of the tree. Max and min by the vector words: plain C may or may not flush a denormal. */
-V_INLINE float join_lane(const int op, float a, float b) {
-    if (op == JOIN_SUM) return a + b;
-    if (op == JOIN_PROD) return a * b;
-    float lanes[V_LANES];
-    v_store(lanes, join(op, v_set1(a), v_set1(b)));
-    return lanes[0];
-}
-
-/* The 16 elements at src + i, or a copy in `last` that is filled up past n. */
-V_INLINE const float *block_at(const float *src, int64_t i, int64_t n, float fill, float *last /* [16] */) {
-    if (n - i >= GI_BLOCK) return src + i;
-    for (int j = 0; j < GI_BLOCK; j++) last[j] = i + j < n ? src[i + j] : fill;
-    return last;
-}
-
-V_INLINE float tree(const int op, const v_f *acc /* [V_PARTS] */) {
-    float lane[GI_BLOCK];
-    for (int p = 0; p < V_PARTS; p++) v_store(lane + p * V_LANES, acc[p]);
-    for (int half = GI_BLOCK / 2; half > 0; half /= 2)
-        for (int j = 0; j < half; j++) lane[j] = join_lane(op, lane[j], lane[j + half]);
-    return lane[0];
+/* The 16 lanes of acc [V_PARTS] meet: parts with parts, then lanes with lanes. */
+V_INLINE float tree(const int op, v_f *acc) {
+    GI_UNROLL
+    for (int half = GI_BLOCK / 2; half >= V_LANES; half /= 2) {
+        GI_UNROLL
+        for (int p = 0; p < half / V_LANES; p++) acc[p] = join(op, acc[p], acc[p + half / V_LANES]);
+    }
+    GI_UNROLL
+    for (int half = V_LANES / 2; half > 0; half /= 2) acc[0] = join(op, acc[0], v_down(acc[0], half));
+    return v_first_lane(acc[0]);
 }
 
 V_INLINE v_f accumulate_each(const int op, const int each, v_f acc, v_f x, v_f shift) {
@@ -51,13 +39,17 @@ V_INLINE v_f accumulate_each(const int op, const int each, v_f acc, v_f x, v_f s
 V_INLINE float reduce_run(const int op, const int each, const float *src, int64_t n, float shift, float neutral,
                           float fill) {
     v_f acc[V_PARTS];
-    float last[GI_BLOCK];
+    int64_t i = 0;
     for (int p = 0; p < V_PARTS; p++) acc[p] = v_set1(neutral);
-    for (int64_t i = 0; i < n; i += GI_BLOCK) {
-        const float *x = block_at(src, i, n, fill, last);
+    for (; i + GI_BLOCK <= n; i += GI_BLOCK) {
         GI_UNROLL
         for (int p = 0; p < V_PARTS; p++)
-            acc[p] = accumulate_each(op, each, acc[p], v_load(x + p * V_LANES), v_set1(shift));
+            acc[p] = accumulate_each(op, each, acc[p], v_load(src + i + p * V_LANES), v_set1(shift));
+    }
+    GI_UNROLL
+    for (int p = 0; p < V_PARTS && i < n; p++) {
+        const v_f x = v_load_or(src + i + p * V_LANES, n - i - p * V_LANES, v_set1(fill));
+        acc[p] = accumulate_each(op, each, acc[p], x, v_set1(shift));
     }
     return tree(op, acc);
 }
@@ -74,12 +66,17 @@ static float reduce_squares(const float *src, int64_t n) { return reduce_run(JOI
 
 static float dot(const float *x, const float *w, int64_t K) {
     v_f acc[V_PARTS];
-    float last_x[GI_BLOCK], last_w[GI_BLOCK];
+    int64_t k = 0;
     for (int p = 0; p < V_PARTS; p++) acc[p] = v_set1(0.0f);
-    for (int64_t k = 0; k < K; k += GI_BLOCK) {
-        const float *xk = block_at(x, k, K, 0, last_x), *wk = block_at(w, k, K, 0, last_w);
+    for (; k + GI_BLOCK <= K; k += GI_BLOCK) {
         GI_UNROLL
-        for (int p = 0; p < V_PARTS; p++) acc[p] = v_fma(v_load(xk + p * V_LANES), v_load(wk + p * V_LANES), acc[p]);
+        for (int p = 0; p < V_PARTS; p++)
+            acc[p] = v_fma(v_load(x + k + p * V_LANES), v_load(w + k + p * V_LANES), acc[p]);
+    }
+    GI_UNROLL
+    for (int p = 0; p < V_PARTS && k < K; p++) {
+        const int64_t at = k + p * V_LANES;
+        acc[p] = v_fma(v_load_n(x + at, K - at), v_load_n(w + at, K - at), acc[p]);
     }
     return tree(JOIN_SUM, acc);
 }
@@ -88,7 +85,7 @@ static float dot(const float *x, const float *w, int64_t K) {
 static void softmax(float *dst, const float *src, int64_t n, int logarithm) {
     const float top = reduce_max(src, n);
     const v_f sum = v_set1(reduce_run(JOIN_SUM, EACH_EXP, src, n, top, 0, -INFINITY));
-    const v_f log_sum = v_log(sum);
+    const v_f log_sum = logarithm ? v_log(sum) : sum;
     for (int64_t i = 0; i < n; i += V_LANES) {
         const v_f x = v_sub(v_load_n(src + i, n - i), v_set1(top));
         v_store_n(dst + i, logarithm ? v_sub(x, log_sum) : v_div(v_exp(x), sum), n - i);
@@ -105,9 +102,4 @@ static void layer_norm(float *dst, const float *src, const float *scale, const f
         if (bias) y = v_add(y, v_load_n(bias + i, n - i));
         v_store_n(dst + i, y, n - i);
     }
-}
-
-static void axpy(float *dst, const float *src, int64_t n, float a) {
-    for (int64_t i = 0; i < n; i += V_LANES)
-        v_store_n(dst + i, v_fma(v_set1(a), v_load_n(src + i, n - i), v_load_n(dst + i, n - i)), n - i);
 }

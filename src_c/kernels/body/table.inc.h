@@ -31,5 +31,6 @@ const gi_kernels GI_TABLE = {
     },
     .softmax = softmax,
     .layer_norm = layer_norm,
-    .axpy = axpy,
+    .slide = slide,
+    .pad_lines = pad_lines,
 };

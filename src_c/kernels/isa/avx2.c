@@ -20,6 +20,7 @@
 #include "../body/math.inc.h"
 #include "../body/panel.inc.h"
 #include "../body/product.inc.h"
+#include "../body/slide.inc.h"
 #include "../body/cell.inc.h"
 #include "../body/lstm.inc.h"
 #include "../body/gru.inc.h"

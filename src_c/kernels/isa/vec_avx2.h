@@ -25,6 +25,10 @@ V_INLINE __m256i v_first(int64_t n) {
 V_INLINE v_f v_load(const float *p) { return _mm256_loadu_ps(p); }
 V_INLINE void v_store(float *p, v_f a) { _mm256_storeu_ps(p, a); }
 V_INLINE v_f v_load_n(const float *p, int64_t n) { return _mm256_maskload_ps(p, v_first(n)); }
+V_INLINE v_f v_load_or(const float *p, int64_t n, v_f fill) {
+    const __m256i first = v_first(n);
+    return _mm256_blendv_ps(fill, _mm256_maskload_ps(p, first), _mm256_castsi256_ps(first));
+}
 V_INLINE void v_store_n(float *p, v_f a, int64_t n) { _mm256_maskstore_ps(p, v_first(n), a); }
 V_INLINE v_f v_load_bf16(const float *words, int part, int half) {
     __m256i w = _mm256_loadu_si256((const __m256i *)(words + part * V_LANES));
@@ -55,6 +59,15 @@ V_INLINE v_f v_ceil(v_f a) { return _mm256_round_ps(a, _MM_FROUND_TO_POS_INF | _
 V_INLINE v_f v_copysign(v_f a, v_f s) {
     return _mm256_or_ps(v_abs(a), _mm256_and_ps(_mm256_set1_ps(-0.0f), s));
 }
+
+V_INLINE v_f v_down(v_f a, const int lanes) {
+    switch (lanes) {
+    case 4: return _mm256_permute2f128_ps(a, a, 1);
+    case 2: return _mm256_permute_ps(a, 0x4e);
+    default: return _mm256_permute_ps(a, 0xb1);
+    }
+}
+V_INLINE float v_first_lane(v_f a) { return _mm256_cvtss_f32(a); }
 
 V_INLINE v_m v_lt(v_f a, v_f b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 V_INLINE v_m v_le(v_f a, v_f b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }

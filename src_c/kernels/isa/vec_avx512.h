@@ -24,6 +24,7 @@ V_INLINE v_m v_first(int64_t n) {
 V_INLINE v_f v_load(const float *p) { return _mm512_loadu_ps(p); }
 V_INLINE void v_store(float *p, v_f a) { _mm512_storeu_ps(p, a); }
 V_INLINE v_f v_load_n(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(v_first(n), p); }
+V_INLINE v_f v_load_or(const float *p, int64_t n, v_f fill) { return _mm512_mask_loadu_ps(fill, v_first(n), p); }
 V_INLINE void v_store_n(float *p, v_f a, int64_t n) { _mm512_mask_storeu_ps(p, v_first(n), a); }
 V_INLINE v_f v_load_bf16(const float *words, int part, int half) {
     __m512i w = _mm512_loadu_si512(words + part * V_LANES);
@@ -55,6 +56,16 @@ V_INLINE v_f v_copysign(v_f a, v_f s) { /* 0xd8: sign ? s : a, bit by bit */
     __m512i sign = _mm512_set1_epi32(INT32_MIN);
     return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(a), _mm512_castps_si512(s), sign, 0xd8));
 }
+
+V_INLINE v_f v_down(v_f a, const int lanes) {
+    switch (lanes) {
+    case 8: return _mm512_shuffle_f32x4(a, a, 0x4e);
+    case 4: return _mm512_shuffle_f32x4(a, a, 0xb1);
+    case 2: return _mm512_permute_ps(a, 0x4e);
+    default: return _mm512_permute_ps(a, 0xb1);
+    }
+}
+V_INLINE float v_first_lane(v_f a) { return _mm512_cvtss_f32(a); }
 
 V_INLINE v_m v_lt(v_f a, v_f b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 V_INLINE v_m v_le(v_f a, v_f b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }

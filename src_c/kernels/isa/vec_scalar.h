@@ -9,6 +9,10 @@
  *                      as float32. bf16: word j is lane j of line 0 in its low half, of line 1 in its high half.
  *                      f16: 16 lanes of line 0, then 16 of line 1
  *   v_settle(a)        a, in a register of its own from here on: for values that go from one loop to the next
+ *   v_load_or          as v_load_n, but the other lanes are those of `fill`
+ *   v_down(a, n)       lane i + n of a in lane i, for i < n; the other lanes hold some lane of a. n: a power of 2
+ *                      below V_LANES
+ *   v_first_lane       lane 0
  *   v_set1             the same value in all lanes
  *   v_add v_sub v_mul v_div v_sqrt v_abs v_neg, v_fma(a, b, c) = a * b + c rounded once
  *   v_min(a, b) = a < b ? a : b and v_max(a, b) = a > b ? a : b: a NaN in b comes through, one in a does not
@@ -55,6 +59,7 @@ V_INLINE v_f v_from_bits(uint32_t u) {
 V_INLINE v_f v_load(const float *p) { return *p; }
 V_INLINE void v_store(float *p, v_f a) { *p = a; }
 V_INLINE v_f v_load_n(const float *p, int64_t n) { return n > 0 ? *p : 0.0f; }
+V_INLINE v_f v_load_or(const float *p, int64_t n, v_f fill) { return n > 0 ? *p : fill; }
 V_INLINE void v_store_n(float *p, v_f a, int64_t n) {
     if (n > 0) *p = a;
 }
@@ -91,6 +96,12 @@ V_INLINE v_f v_round(v_f a) { return rintf(a); }
 V_INLINE v_f v_floor(v_f a) { return floorf(a); }
 V_INLINE v_f v_ceil(v_f a) { return ceilf(a); }
 V_INLINE v_f v_copysign(v_f a, v_f s) { return copysignf(a, s); }
+
+V_INLINE v_f v_down(v_f a, const int lanes) {
+    (void)lanes;
+    return a;
+}
+V_INLINE float v_first_lane(v_f a) { return a; }
 
 V_INLINE v_m v_lt(v_f a, v_f b) { return a < b; }
 V_INLINE v_m v_le(v_f a, v_f b) { return a <= b; }

@@ -2,8 +2,8 @@
 #include "../builder.h"
 #include <string.h>
 
-/* Direct loops pay when a group fills little of a panel line and has enough positions to fill vectors instead. */
-enum { THIN_GROUP = 8, DIRECT_POSITIONS = 8 };
+/* Lines shorter than this leave most lanes empty. */
+enum { SHORT_LINE = 8 };
 
 static int check_packed(gi_builder *b, int packed, int64_t floats, gi_error *err) {
     gi_view v = {.tensor = packed, .rank = 1, .shape = {floats}, .stride = {1}};
@@ -42,9 +42,37 @@ static void take_geometry(gi_conv_op *op, const gi_view *out, const gi_view *in)
     }
 }
 
+/* Lines that follow each other and windows of one element: the image is one line. */
+static void join_lines(gi_conv_op *op) {
+    const gi_window *w = &op->window;
+    for (int i = 0; i < 2; i++)
+        if (w->kernel[i] != 1 || w->stride[i] != 1 || w->pad_begin[i] != 0) return;
+    if (op->oh != op->h || op->ow != op->w || op->h == 1 || op->w == 1) return;
+    if (op->in_stride[2] != op->w * op->in_stride[3] || op->out_stride[2] != op->w * op->out_stride[3]) return;
+    op->ow = op->w = op->h * op->w;
+    op->oh = op->h = 1;
+    op->in_stride[2] = op->out_stride[2] = 0;
+}
+
+int gi_conv_is_inside(const gi_conv_op *op) {
+    const gi_window *w = &op->window;
+    const int64_t positions[2] = {op->oh, op->ow}, extent[2] = {op->h, op->w};
+    for (int i = 0; i < 2; i++) {
+        int64_t last = (positions[i] - 1) * w->stride[i] + (w->kernel[i] - 1) * w->dilation[i];
+        if (w->pad_begin[i] != 0 || last >= extent[i]) return 0;
+    }
+    return 1;
+}
+
+/* Estimated cycles of one group's line in either way: vector products, and elements moved one by one. */
 static int is_direct(gi_conv_op *op) {
-    return op->M < THIN_GROUP && op->oh * op->ow >= DIRECT_POSITIONS && !gi_dense_is_striped(op->K, op->M) &&
-           gi_conv_set_tile(op);
+    const double K = (double)op->K, M = (double)op->M, ow = (double)op->ow;
+    const int channels_last = op->C > 1 && op->in_stride[1] == 1, stored = op->M == 1 || op->out_stride[1] == 1;
+    const double gathered = channels_last ? 0 : K, spread = stored ? 0 : M;
+    const double staged = op->w > 1 && op->in_stride[3] != 1 ? K : 0, moved = op->out_stride[3] != 1 ? M : 0;
+    const double gemm = ow * (K * (double)gi_blocks(op->M) + gathered + spread);
+    const double direct = K * M * (double)gi_blocks(op->ow) + ow * (staged + moved);
+    return op->ow >= SHORT_LINE && direct <= gemm && gi_conv_set_piece(op);
 }
 
 int gi_build_conv(gi_builder *b, const gi_view *out, const gi_view *in, int packed, int64_t groups,
@@ -55,6 +83,8 @@ int gi_build_conv(gi_builder *b, const gi_view *out, const gi_view *in, int pack
     settings.window = *window;
     if ((status = check_sizes(b, &settings, out, in, packed, err)) < 0 || !gi_view_count(out)) return status;
     take_geometry(&settings, out, in);
+    join_lines(&settings);
+    settings.striped = gi_dense_is_striped(settings.K, settings.M);
     int direct = is_direct(&settings);
     gi_conv_op *op = gi_builder_op(b, sizeof *op, direct ? gi_conv_run_direct : gi_conv_run_gemm, "conv", err);
     if (!op) return GI_ERR_MEMORY;

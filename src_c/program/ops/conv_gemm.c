@@ -4,7 +4,7 @@
 #include "../builder.h"
 #include <string.h>
 
-enum { SLAB_FLOATS = 1 << 18 /* columns of a slab: what an L2 cache keeps */, MOST_OFFSETS = 1 << 16 };
+enum { SLAB_FLOATS = 1 << 18 /* columns of a slab: what an L2 cache keeps */, MOST_OFFSETS = 1 << 16, FEW_WINDOWS = 8 };
 
 /* Up to GI_CONV_SLAB output positions, of one group at a time. */
 typedef struct slab {
@@ -44,10 +44,10 @@ static void next_group(const gi_conv_op *op, slab *s) {
     }
 }
 
-/* dst [K]: the input under one window that may reach into the padding. Channels are the inner loop: taps are few. */
+/* dst [K]: the input under one window that may reach into the padding. */
 static void take_clipped(const gi_conv_op *op, float *dst, const float *image, int64_t y, int64_t x) {
     const gi_window *window = &op->window;
-    const int64_t width = window->kernel[1], taps = window->kernel[0] * width;
+    const int64_t width = window->kernel[1];
     int64_t low[2], high[2];
     gi_inside(y, window->dilation[0], window->kernel[0], op->h, &low[0], &high[0]);
     gi_inside(x, window->dilation[1], width, op->w, &low[1], &high[1]);
@@ -56,18 +56,16 @@ static void take_clipped(const gi_conv_op *op, float *dst, const float *image, i
         for (int64_t j = low[1]; j < high[1]; j++) {
             const float *src = image + (y + i * window->dilation[0]) * op->in_stride[2] +
                                (x + j * window->dilation[1]) * op->in_stride[3];
-            for (int64_t c = 0; c < op->C; c++) dst[c * taps + i * width + j] = src[c * op->in_stride[1]];
+            float *to = dst + (i * width + j) * op->C;
+            for (int64_t c = 0; c < op->C; c++) to[c] = src[c * op->in_stride[1]];
         }
 }
 
-/* dst [K]: the input under one window, zeros where it is padding. */
-static void take_window(const gi_conv_op *op, float *dst, const float *image, int64_t y, int64_t x) {
-    if (!op->offset || y < 0 || x < 0 || y >= op->inside[0] || x >= op->inside[1]) {
-        take_clipped(op, dst, image, y, x);
-        return;
-    }
-    const float *src = image + y * op->in_stride[2] + x * op->in_stride[3];
-    for (int64_t k = 0; k < op->K; k++) dst[k] = src[op->offset[k]];
+/* room [K]: the input under one window, zeros where it is padding. */
+static void take_window(const gi_conv_op *op, float *room, const float *src, int is_inside, const slab *s, int64_t i) {
+    if (!is_inside) take_clipped(op, room, s->in[i], s->y[i], s->x[i]);
+    else if (op->in_place) memcpy(room, src, (size_t)op->K * sizeof *room);
+    else for (int64_t k = 0; k < op->K; k++) room[k] = src[op->offset[k]];
 }
 
 /* How many pointers from the first on are evenly spaced, and by how much. */
@@ -83,11 +81,17 @@ static void store_results(const gi_conv_op *op, float *const *out, const float *
         for (int64_t i = 0; i < n; i++) out[i][m * op->out_stride[1]] = results[i * op->M + m];
 }
 
-/* The windows of a slab as rows of a matrix: where they lie in memory, or copied to `columns`. */
+/* The windows of a slab as rows of a matrix: as they lie in the image, or copied to `columns`. All windows of a small
+ * slab that has to copy some are copied, because rows in two places are two products, which both read the weights. */
 static void place_windows(const gi_conv_op *op, const slab *s, float *columns, const float **rows) {
+    const int copies = columns && (s->n <= FEW_WINDOWS || !op->in_place);
     for (int64_t i = 0; i < s->n; i++) {
-        if (columns) take_window(op, columns + i * op->K, s->in[i], s->y[i], s->x[i]);
-        rows[i] = columns ? columns + i * op->K : s->in[i] + s->y[i] * op->in_stride[2] + s->x[i] * op->in_stride[3];
+        const int64_t y = s->y[i], x = s->x[i];
+        const int is_known = op->in_place || op->offset;
+        const int is_inside = is_known && y >= 0 && x >= 0 && y < op->inside[0] && x < op->inside[1];
+        const float *src = is_inside ? s->in[i] + y * op->in_stride[2] + x * op->in_stride[3] : NULL;
+        rows[i] = is_inside && !copies ? src : columns + i * op->K;
+        if (rows[i] != src) take_window(op, columns + i * op->K, src, is_inside, s, i);
     }
 }
 
@@ -126,18 +130,11 @@ int gi_conv_run_gemm(const gi_op *self, const gi_frame *frame, gi_error *err) {
 
 /* ---- planning ---------------------------------------------------------------------------------------------------- */
 
-/* No window touches padding along `axis`. */
-static int is_inside(const gi_conv_op *op, int axis, int64_t positions, int64_t extent) {
-    const gi_window *w = &op->window;
-    int64_t last = (positions - 1) * w->stride[axis] + (w->kernel[axis] - 1) * w->dilation[axis];
-    return w->pad_begin[axis] == 0 && last < extent;
-}
-
 /* The K floats under a window are one contiguous run of memory, in the order of the weights. */
 static int is_run(const gi_conv_op *op) {
-    const int64_t extent[3] = {op->C, op->window.kernel[0], op->window.kernel[1]};
-    const int64_t stride[3] = {op->in_stride[1], op->in_stride[2] * op->window.dilation[0],
-                               op->in_stride[3] * op->window.dilation[1]};
+    const int64_t extent[3] = {op->window.kernel[0], op->window.kernel[1], op->C};
+    const int64_t stride[3] = {op->in_stride[2] * op->window.dilation[0], op->in_stride[3] * op->window.dilation[1],
+                               op->in_stride[1]};
     int64_t run = 1;
     for (int i = 2; i >= 0; i--) {
         if (extent[i] > 1 && stride[i] != run) return 0;
@@ -151,7 +148,6 @@ static int is_run(const gi_conv_op *op) {
 static void set_offsets(gi_builder *b, gi_conv_op *op) {
     const gi_window *w = &op->window;
     const int64_t extent[2] = {op->h, op->w}, most = INT32_MAX / 4;
-    for (int i = 0; i < 2; i++) op->inside[i] = extent[i] - (w->kernel[i] - 1) * w->dilation[i];
     if (op->inside[0] < 1 || op->inside[1] < 1 || op->K > MOST_OFFSETS) return;
     for (int i = 1; i < 4; i++) {
         int64_t reach = i == 1 ? op->C : extent[i - 2];
@@ -160,20 +156,23 @@ static void set_offsets(gi_builder *b, gi_conv_op *op) {
     int32_t *offset = gi_arena_take(b->program->arena, (size_t)op->K * sizeof *offset);
     if (!offset) return;
     op->offset = offset;
-    for (int64_t c = 0; c < op->C; c++)
-        for (int64_t i = 0; i < w->kernel[0]; i++)
-            for (int64_t j = 0; j < w->kernel[1]; j++)
+    for (int64_t i = 0; i < w->kernel[0]; i++)
+        for (int64_t j = 0; j < w->kernel[1]; j++)
+            for (int64_t c = 0; c < op->C; c++)
                 *offset++ = (int32_t)(c * op->in_stride[1] + i * w->dilation[0] * op->in_stride[2] +
                                       j * w->dilation[1] * op->in_stride[3]);
 }
 
 int gi_conv_plan_gemm(gi_builder *b, gi_conv_op *op, gi_error *err) {
-    int is_plain = is_run(op) && is_inside(op, 0, op->oh, op->h) && is_inside(op, 1, op->ow, op->w);
+    op->in_place = is_run(op);
+    op->inside[0] = op->h - (op->window.kernel[0] - 1) * op->window.dilation[0];
+    op->inside[1] = op->w - (op->window.kernel[1] - 1) * op->window.dilation[1];
+    int is_plain = op->in_place && gi_conv_is_inside(op);
     int is_stored = op->M == 1 || op->out_stride[1] == 1;
     int64_t positions = op->N * op->oh * op->ow, fitting = SLAB_FLOATS / op->K;
     op->slab = positions < GI_CONV_SLAB ? positions : GI_CONV_SLAB;
     if (op->slab > fitting) op->slab = fitting > 0 ? fitting : 1;
     int status = gi_take_scratch(b, &op->columns, !is_plain, gi_size_mul(op->slab, op->K), err);
-    if (!is_plain) set_offsets(b, op);
+    if (!op->in_place) set_offsets(b, op);
     return status < 0 ? status : gi_take_scratch(b, &op->results, !is_stored, gi_size_mul(op->slab, op->M), err);
 }

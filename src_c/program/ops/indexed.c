@@ -117,6 +117,7 @@ static int append_indexed(gi_builder *b, const gi_view *list, const gi_view *ind
                           int is_scatter, int reduction, gi_error *err) {
     if (!gi_view_count(list)) return GI_OK;
     int status = check_parts(p, indexed, err);
+    if (status == GI_OK && reduction >= 0) status = gi_check_computes(b, list, "indexed in", err);
     if (status < 0) return status;
     indexed_op *op = gi_builder_op(b, sizeof *op, run_indexed, is_scatter ? "scatter" : "gather", err);
     if (!op) return GI_ERR_MEMORY;

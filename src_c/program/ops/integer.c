@@ -1,19 +1,59 @@
 /* Scalar integer and bool arithmetic. Signed overflow is done in unsigned words, where it wraps around. */
 #include "integer.h"
+#include <math.h>
 
 int64_t gi_to_integer(double x, int dtype) {
     if (dtype == GI_BOOL) return x != 0;
-    double limit = dtype == GI_I64 ? 0x1p63 : 0x1p31;
+    int is_wide = dtype == GI_I64 || dtype == GI_U32;
+    double limit = is_wide ? 0x1p63 : 0x1p31;
     if (x != x) return 0;
-    if (x >= limit) return dtype == GI_I64 ? INT64_MAX : INT32_MAX;
-    if (x <= -limit) return dtype == GI_I64 ? INT64_MIN : INT32_MIN;
+    if (x >= limit) return is_wide ? INT64_MAX : INT32_MAX;
+    if (x <= -limit) return is_wide ? INT64_MIN : INT32_MIN;
     return (int64_t)x;
+}
+
+/* ---- elements that are no integers ------------------------------------------------------------------------------- */
+
+/* IEEE 754 binary16: 1 sign, 5 exponent (bias 15), 10 fraction bits. */
+static double from_half(uint16_t bits) {
+    int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double size = exponent == 31 ? (fraction ? NAN : INFINITY)
+                                 : ldexp(exponent ? 1024 + fraction : fraction, exponent ? exponent - 25 : -24);
+    return bits >> 15 ? -size : size;
+}
+
+static uint16_t to_half(double x) {
+    uint16_t sign = signbit(x) ? 0x8000 : 0;
+    double size = fabs(x);
+    int exponent;
+    if (x != x) return sign | 0x7e00;
+    if (size >= 65520) return sign | 0x7c00;                       /* halfway from the largest number to 2^16 */
+    if (size < 0x1p-14) return sign | (uint16_t)nearbyint(size * 0x1p24);
+    double fraction = frexp(size, &exponent);                      /* in [1/2, 1) */
+    return sign | (uint16_t)(((exponent + 14) << 10) + (int)nearbyint(fraction * 2048) - 1024);
+}
+
+double gi_load_float(const char *src, int dtype) {
+    if (dtype == GI_F64) return *(const double *)src;
+    return dtype == GI_F32 ? *(const float *)src : from_half(*(const uint16_t *)src);
+}
+
+void gi_store_float(char *dst, int dtype, double value) {
+    if (dtype == GI_F64) *(double *)dst = value;
+    else if (dtype == GI_F32) *(float *)dst = (float)value;
+    else *(uint16_t *)dst = to_half(value);
+}
+
+int gi_check_computes(gi_builder *b, const gi_view *v, const char *what, gi_error *err) {
+    int dtype = gi_view_dtype(b, v);
+    if (dtype != GI_F16 && dtype != GI_F64) return GI_OK;
+    return gi_fail(err, GI_ERR_ARGUMENT, "%s: float16 and float64 can only be moved and cast", what);
 }
 
 /* ---- unary ------------------------------------------------------------------------------------------------------- */
 
 int gi_has_integer_unary(int fn, int dtype) {
-    return dtype != GI_BOOL && (fn == GI_NEG || fn == GI_ABS || fn == GI_SIGN || fn == GI_RELU || fn == GI_CLIP);
+    return gi_is_integer(dtype) && (fn == GI_NEG || fn == GI_ABS || fn == GI_SIGN || fn == GI_RELU || fn == GI_CLIP);
 }
 
 static int64_t negate(int64_t x) { return (int64_t)(0 - (uint64_t)x); }
@@ -39,7 +79,7 @@ int64_t gi_integer_unary(int fn, int64_t x, float alpha, float beta) {
 int gi_has_integer_binary(int fn, int dtype) {
     int is_logic = fn == GI_AND || fn == GI_OR || fn == GI_XOR;
     if (dtype == GI_BOOL) return is_logic || fn == GI_EQUAL;
-    return !is_logic && fn != GI_POW && fn != GI_PRELU;
+    return gi_is_integer(dtype) && !is_logic && fn != GI_POW && fn != GI_PRELU;
 }
 
 /* Toward zero. */

@@ -148,15 +148,28 @@ int gi_build_binary(gi_builder *b, int fn, const gi_view *out, const gi_view *lh
 
 /* ---- cast -------------------------------------------------------------------------------------------------------- */
 
+static int is_exact(int dtype) { return dtype == GI_BOOL || gi_is_integer(dtype); }
+
 static int cast_run(const gi_run *run) {
     const map_op *op = run->op;
     for (int64_t i = 0; i < run->n; i++) {
         const char *src = run->at[1] + i * run->step[1];
         char *dst = run->at[0] + i * run->step[0];
-        int64_t value = op->dtype == GI_F32 ? gi_to_integer(*(const float *)src, op->out_dtype)
-                                            : gi_load_integer(src, op->dtype);
+        int64_t value = is_exact(op->dtype) ? gi_load_integer(src, op->dtype)
+                                            : gi_to_integer(gi_load_float(src, op->dtype), op->out_dtype);
         if (op->out_dtype == GI_F32) *(float *)dst = (float)value;
         else gi_store_integer(dst, op->out_dtype, value);
+    }
+    return GI_OK;
+}
+
+/* To or from float16 and float64, where an integer of 64 bits may be rounded twice on its way to float16. */
+static int cast_floats_run(const gi_run *run) {
+    const map_op *op = run->op;
+    for (int64_t i = 0; i < run->n; i++) {
+        const char *src = run->at[1] + i * run->step[1];
+        double value = is_exact(op->dtype) ? (double)gi_load_integer(src, op->dtype) : gi_load_float(src, op->dtype);
+        gi_store_float(run->at[0] + i * run->step[0], op->out_dtype, value);
     }
     return GI_OK;
 }
@@ -166,5 +179,7 @@ int gi_build_cast(gi_builder *b, const gi_view *out, const gi_view *in, gi_error
     int status = check_operands(b, 2, views, (const char *[]){"cast out", "cast in"}, err);
     if (status < 0) return status;
     if (gi_view_dtype(b, out) == gi_view_dtype(b, in)) return gi_build_copy(b, out, in, err);
-    return append_map(b, "cast", cast_run, 2, views, &(map_op){0}, err);
+    int from = gi_view_dtype(b, in), to = gi_view_dtype(b, out);
+    gi_run_fn *run = is_exact(to) || (to == GI_F32 && is_exact(from)) ? cast_run : cast_floats_run;
+    return append_map(b, "cast", run, 2, views, &(map_op){0}, err);
 }

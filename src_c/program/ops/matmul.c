@@ -1,8 +1,8 @@
 /* Run-time matrix products. Every element of the result is one FMA chain over k, ascending, that starts from 0: the
  * routines below differ in speed only. Packed panels pay when each is read several times and its lines are filled. */
 #include "../../kernels/dense.h"
+#include "../builder.h"
 #include "strided.h"
-#include <string.h>
 
 enum { PACK_ROWS = 4, PACK_COLUMNS = 8 };
 
@@ -12,7 +12,8 @@ typedef struct matmul_op {
     gi_operand out, lhs, rhs;
     gi_operand panels;                       /* scratch: rhs in panels, or [K][N] where its rows are not contiguous */
     gi_operand left;                         /* scratch [M][K] where panels meet an lhs with strided rows */
-    gi_operand result;                       /* scratch [M or 1][N] where out's rows are not contiguous */
+    gi_operand result;                       /* scratch [M][N] where out's rows are not contiguous */
+    const int64_t *row;                      /* [K] floats to row k of rhs, where it is not in panels */
     int64_t M, N, K;
     int64_t out_stride[2], lhs_stride[2], rhs_stride[2];   /* [m, n], [m, k], [k, n], in floats */
     int32_t is_packed;
@@ -49,16 +50,12 @@ static int multiply_packed(const matmul_op *op, const gi_run *run, float *out, c
 
 static void multiply_rows(const matmul_op *op, const gi_run *run, float *out, const float *lhs, const float *rhs) {
     float *rows = scratch_at(run, &op->panels), *result = scratch_at(run, &op->result);
-    const int64_t rhs_row = rows ? op->N : op->rhs_stride[0];
     if (rows) gather_matrix(rows, rhs, op->rhs_stride, op->K, op->N);
-    for (int64_t m = 0; m < op->M; m++) {
-        float *acc = result ? result : out + m * op->out_stride[0];
-        const float *x = lhs + m * op->lhs_stride[0];
-        memset(acc, 0, (size_t)op->N * sizeof *acc);
-        for (int64_t k = 0; k < op->K; k++)
-            run->frame->kernels->axpy(acc, (rows ? rows : rhs) + k * rhs_row, op->N, x[k * op->lhs_stride[1]]);
-        if (result) scatter_matrix(out + m * op->out_stride[0], op->out_stride, result, 1, op->N);
-    }
+    const gi_slide slide = {.K = op->K, .M = op->M, .n = op->N, .x = rows ? rows : rhs, .offset = op->row,
+                            .w = lhs, .w_k = op->lhs_stride[1], .w_m = op->lhs_stride[0],
+                            .out = result ? result : out, .out_stride = result ? op->N : op->out_stride[0]};
+    run->frame->kernels->slide(&slide);
+    if (result) scatter_matrix(out, op->out_stride, result, op->M, op->N);
 }
 
 static int matmul_run(const gi_run *run) {
@@ -126,6 +123,12 @@ static void transpose_product(matmul_op *op) {
     swap_sizes(&op->lhs_stride[1], &op->rhs_stride[0]);
 }
 
+static const int64_t *list_rows(gi_builder *b, const matmul_op *op, int64_t stride) {
+    int64_t *row = gi_arena_take(b->program->arena, (size_t)op->K * sizeof *row);
+    for (int64_t k = 0; row && k < op->K; k++) row[k] = k * stride;
+    return row;
+}
+
 /* Decides how the product runs and takes the scratch it needs. */
 static int plan_product(gi_builder *b, matmul_op *op, gi_error *err) {
     op->is_packed = op->M >= PACK_ROWS && op->N >= PACK_COLUMNS && !gi_dense_is_striped(op->K, op->N);
@@ -136,7 +139,11 @@ static int plan_product(gi_builder *b, matmul_op *op, gi_error *err) {
     int status = gi_take_scratch(b, &op->panels, needs_panels, panels, err);
     if (status == GI_OK) status = gi_take_scratch(b, &op->left, needs_left, gi_size_mul(op->M, op->K), err);
     if (status < 0) return status;
-    return gi_take_scratch(b, &op->result, needs_result, gi_size_mul(op->is_packed ? op->M : 1, op->N), err);
+    if (!op->is_packed && !(op->row = list_rows(b, op, needs_panels ? op->N : op->rhs_stride[0]))) {
+        b->program->n_ops--;
+        return gi_fail(err, GI_ERR_MEMORY, "out of memory for a matmul");
+    }
+    return gi_take_scratch(b, &op->result, needs_result, gi_size_mul(op->M, op->N), err);
 }
 
 int gi_build_matmul(gi_builder *b, const gi_view *out, const gi_view *lhs, const gi_view *rhs, gi_error *err) {

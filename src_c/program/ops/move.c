@@ -44,9 +44,9 @@ int gi_build_fill(gi_builder *b, const gi_view *out, double value, gi_error *err
     if (!op) return GI_ERR_MEMORY;
     op->size = op->base.operand[0].size;
     int dtype = gi_view_dtype(b, out);
-    float number = (float)value;
-    if (dtype == GI_F32) memcpy(op->value, &number, sizeof number);
-    else gi_store_integer((char *)op->value, dtype, gi_to_integer(value, dtype));
+    if (dtype == GI_BOOL || gi_is_integer(dtype))
+        gi_store_integer((char *)op->value, dtype, gi_to_integer(value, dtype));
+    else gi_store_float((char *)op->value, dtype, value);
     return GI_OK;
 }
 
@@ -60,6 +60,7 @@ static int where_run(const gi_run *run) {
         char *dst = run->at[0] + i * step[0];
         if (size == 4) memcpy(dst, chosen, 4);
         else if (size == 8) memcpy(dst, chosen, 8);
+        else if (size == 2) memcpy(dst, chosen, 2);
         else *dst = *chosen;
     }
     return GI_OK;

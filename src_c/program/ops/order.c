@@ -189,6 +189,7 @@ static int check_line(gi_builder *b, const gi_view *out, const gi_view *in, cons
 
 int gi_build_arg(gi_builder *b, const gi_view *out, const gi_view *in, int least, int last, gi_error *err) {
     int status = check_line(b, out, in, "arg", err);
+    if (status == GI_OK) status = gi_check_computes(b, in, "arg in", err);
     if (status < 0 || (status = gi_check_dtype(b, out, GI_I64, "arg out", err)) < 0) return status;
     const gi_view lead[] = {*out, gi_view_axes(in, 0, in->rank - 1)};
     if ((status = gi_check_same_shape(out, &lead[1], "arg", err)) < 0 || !gi_view_count(out)) return status;
@@ -206,6 +207,7 @@ int gi_build_top(gi_builder *b, const gi_view *values, const gi_view *indices, c
     if (status == GI_OK) status = check_line(b, indices, in, "top indices", err);
     if (status == GI_OK) status = gi_check_dtype(b, values, gi_view_dtype(b, in), "top values", err);
     if (status == GI_OK) status = gi_check_dtype(b, indices, GI_I64, "top indices", err);
+    if (status == GI_OK) status = gi_check_computes(b, in, "top in", err);
     if (status == GI_OK) status = gi_check_same_shape(values, indices, "top", err);
     if (status == GI_OK) status = gi_check_apart(values, indices, 0, "top", err);
     if (status < 0) return status;
@@ -225,6 +227,7 @@ int gi_build_cumsum(gi_builder *b, const gi_view *out, const gi_view *in, int ex
     int status = check_line(b, out, in, "cumsum", err);
     if (status == GI_OK) status = gi_check_dtype(b, in, gi_view_dtype(b, out), "cumsum in", err);
     if (status == GI_OK) status = gi_check_same_shape(out, in, "cumsum", err);
+    if (status == GI_OK) status = gi_check_computes(b, in, "cumsum in", err);
     if (status == GI_OK && gi_view_dtype(b, in) == GI_BOOL) status = gi_fail(err, GI_ERR_SHAPE, "cumsum: of bools");
     if (status < 0 || !gi_view_count(out)) return status;
     const int last = in->rank - 1;

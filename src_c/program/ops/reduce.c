@@ -56,7 +56,8 @@ static int check_reduce(gi_builder *b, int fn, const gi_view *out, const gi_view
     if ((status = gi_check_same_shape(out, &kept, "reduce", err)) < 0) return status;
     int dtype = gi_view_dtype(b, in), is_order = fn == GI_REDUCE_MAX || fn == GI_REDUCE_MIN;
     int is_known = fn >= 0 && fn < GI_REDUCTION_COUNT;
-    if (dtype != GI_F32) is_known = is_order || (dtype != GI_BOOL && (fn == GI_REDUCE_SUM || fn == GI_REDUCE_PROD));
+    int is_sum = fn == GI_REDUCE_SUM || fn == GI_REDUCE_PROD;
+    if (dtype != GI_F32) is_known = (is_order && dtype == GI_BOOL) || ((is_order || is_sum) && gi_is_integer(dtype));
     if (!is_known) return gi_fail(err, GI_ERR_ARGUMENT, "reduce: function %d does not exist for this dtype", fn);
     return gi_check_apart(out, in, 0, "reduce in", err);
 }

@@ -73,7 +73,7 @@ static int best_run(const joint_axis *axes, int n, int operands, const int32_t *
 }
 
 void gi_walk_plan(gi_walk *w, int operands, const gi_view *const *views, const int32_t *size) {
-    joint_axis axes[GI_MAX_RANK];
+    joint_axis axes[GI_MAX_RANK] = {0};
     int n = collect_axes(axes, operands, views, size);
     sort_axes(axes, n, operands);
     n = collapse_axes(axes, n, operands);
@@ -92,23 +92,32 @@ void gi_walk_plan(gi_walk *w, int operands, const gi_view *const *views, const i
 
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 
-static void advance(const gi_walk *w, gi_run *run, int axis, int64_t count) {
-    for (int i = 0; i < w->operands; i++) run->at[i] += count * w->stride[axis][i];
+/* All operands, because a fixed count needs no loop; those that are not there have stride 0. */
+static void advance(gi_run *run, const int64_t *stride, int64_t count) {
+    for (int i = 0; i < GI_WALK_OPERANDS; i++)
+        run->at[i] = (char *)((uintptr_t)run->at[i] + (uintptr_t)(count * stride[i]));
 }
 
 int gi_walk_from(const gi_walk *w, gi_run *run, gi_run_fn *fn) {
     int64_t index[GI_MAX_RANK] = {0};
+    const int last = w->outer - 1;
     run->n = w->run;
     run->step = w->step;
+    if (last < 0) return fn(run);
     for (;;) {
-        int status = fn(run), axis = w->outer - 1;
-        if (status < 0) return status;
+        for (int64_t i = w->extent[last]; i > 0; i--) {
+            int status = fn(run);
+            if (status < 0) return status;
+            advance(run, w->stride[last], 1);
+        }
+        advance(run, w->stride[last], -w->extent[last]);
+        int axis = last - 1;
         for (; axis >= 0 && ++index[axis] == w->extent[axis]; axis--) {
-            advance(w, run, axis, 1 - w->extent[axis]);
+            advance(run, w->stride[axis], 1 - w->extent[axis]);
             index[axis] = 0;
         }
         if (axis < 0) return GI_OK;
-        advance(w, run, axis, 1);
+        advance(run, w->stride[axis], 1);
     }
 }
 
@@ -173,7 +182,13 @@ static void move_1(char *dst, int64_t dst_step, const char *src, int64_t src_ste
     for (int64_t i = 0; i < n; i++) dst[i * dst_step] = src[i * src_step];
 }
 
-static void move_4(char *dst, int64_t dst_step, const char *src, int64_t src_step, int64_t n) {
+static void move_2(char *dst, int64_t dst_step, const char *src, int64_t src_step, int64_t n) {
+    for (int64_t i = 0; i < n; i++) memcpy(dst + i * dst_step, src + i * src_step, 2);
+}
+
+/* With literal steps, at the calls below, the compiler makes vector loads and shuffles of it. */
+static inline __attribute__((always_inline)) void move_4(char *dst, int64_t dst_step, const char *src, int64_t src_step,
+                                                         int64_t n) {
     for (int64_t i = 0; i < n; i++) memcpy(dst + i * dst_step, src + i * src_step, 4);
 }
 
@@ -181,10 +196,18 @@ static void move_8(char *dst, int64_t dst_step, const char *src, int64_t src_ste
     for (int64_t i = 0; i < n; i++) memcpy(dst + i * dst_step, src + i * src_step, 8);
 }
 
+/* Pairs of interleaved elements (complex numbers, strides of 2) are the common strides. */
+static void move_words(char *dst, int64_t dst_step, const char *src, int64_t src_step, int64_t n) {
+    if (dst_step == 4 && src_step == 8) move_4(dst, 4, src, 8, n);
+    else if (dst_step == 8 && src_step == 4) move_4(dst, 8, src, 4, n);
+    else move_4(dst, dst_step, src, src_step, n);
+}
+
 void gi_move(char *dst, int64_t dst_step, const char *src, int64_t src_step, int64_t n, int32_t size) {
     if (dst_step == size && src_step == size) memmove(dst, src, (size_t)(n * size));
+    else if (size == 4) move_words(dst, dst_step, src, src_step, n);
     else if (size == 1) move_1(dst, dst_step, src, src_step, n);
-    else if (size == 4) move_4(dst, dst_step, src, src_step, n);
+    else if (size == 2) move_2(dst, dst_step, src, src_step, n);
     else move_8(dst, dst_step, src, src_step, n);
 }
 

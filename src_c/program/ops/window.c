@@ -1,15 +1,4 @@
 #include "window.h"
-#include <string.h>
-
-void gi_take_padded(float *dst, const float *line, int64_t stride, int64_t start, int64_t step, int64_t n,
-                    int64_t extent) {
-    int64_t low, high;
-    gi_inside(start, step, n, extent, &low, &high);
-    for (int64_t i = 0; i < low; i++) dst[i] = 0.0f;
-    if (step * stride == 1 && high > low) memcpy(dst + low, line + start + low, (size_t)(high - low) * sizeof *dst);
-    else for (int64_t i = low; i < high; i++) dst[i] = line[(start + i * step) * stride];
-    for (int64_t i = high; i < n; i++) dst[i] = 0.0f;
-}
 
 /* Every index the window reaches, and pad_begin, must be far from overflow: sums of a few of them are taken. */
 static int check_axis(const gi_view *out, const gi_window *window, int axis, gi_error *err) {

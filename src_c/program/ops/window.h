@@ -11,10 +11,6 @@ static inline void gi_inside(int64_t start, int64_t step, int64_t n, int64_t ext
     if (*low > *high) *low = *high;
 }
 
-/* dst[i] = line[(start + i * step) * stride] where that index is inside [0, extent), else 0. */
-void gi_take_padded(float *dst, const float *line, int64_t stride, int64_t start, int64_t step, int64_t n,
-                    int64_t extent);
-
 /* Two different float32 views [N, .., .., ..], `out` writable, and a window whose sizes cannot overflow. */
 int gi_check_window(gi_builder *b, const gi_view *out, const gi_view *in, const gi_window *window,
                     const char *const names[2], gi_error *err);

@@ -1,0 +1,59 @@
+"""Whether a model with open shapes can run at all: what no shapes can cure is told when it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+
+from gateinfer.errors import GateInferError, UnsupportedOp
+from gateinfer.graph.ir import Graph, Port, Shapes, all_nodes
+from gateinfer.graph.sequences import SEQUENCE_OPS
+
+EXTENTS = (16, 1, 3)
+"""What open extents are taken as, in turn, until the graph can be specialised."""
+
+
+def refuse_hopeless(graph: Graph, suspects: Collection[str], specialize: Callable[[Shapes], Graph]) -> None:
+    """Raise what some nodes lead to whatever the shapes are.
+
+    Parameters
+    ----------
+    graph : folded; no input without a default decides over it, and the rank of each is known.
+    suspects : labels of nodes without a native form; those that work with lists are as well.
+    specialize : makes the graph for these shapes of all inputs without a default.
+
+    Raises
+    ------
+    UnsupportedOp
+        No try succeeds, and more than one fails because of such a node.
+    """
+    suspects = {*suspects, *_list_nodes(graph)}
+    fed = [port for port in graph.inputs if port.name not in graph.defaults]
+    refusals: list[str] = []
+    for extent in EXTENTS if suspects else ():
+        try:
+            specialize({port.name: _filled(port, extent) for port in fed})
+            return
+        except UnsupportedOp as error:
+            if not any(label in str(error) for label in suspects):
+                return
+            refusals.append(str(error))
+        except GateInferError:  # these shapes may not fit, others may
+            continue
+    if len(refusals) > 1:
+        tried = "" if len(set(refusals)) == 1 else " (with small extents where the file leaves them open)"
+        raise UnsupportedOp(f"the model cannot run, whatever its inputs: {refusals[0]}{tried}")
+
+
+def _list_nodes(graph: Graph) -> Iterator[str]:
+    """Labels of sequence operators that folding left, and of what reads their results."""
+    made: set[str] = set()
+    for node in all_nodes(graph):
+        if node.op in SEQUENCE_OPS and not node.domain:
+            made.update(node.outputs)
+            yield node.label()
+        elif not made.isdisjoint(node.inputs):
+            yield node.label()
+
+
+def _filled(port: Port, extent: int) -> tuple[int, ...]:
+    return tuple(d if isinstance(d, int) else extent for d in port.shape or ())
