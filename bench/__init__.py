@@ -1,1 +1,1 @@
-"""The benchmark: cases named once, one module per question, one adapter per engine. README.md: how to run and read it."""
+"""The benchmark: cases named once, one module per question, one adapter per engine. README.md says how to run it."""

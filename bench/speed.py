@@ -24,7 +24,7 @@ BURST = 9
 """Calls in one turn. The first finds the caches full of other engines' data: reported apart; the rest counts."""
 
 AGREEMENT = 1e-3
-"""Largest difference from gateinfer's answer, relative to its largest element: guards against timing another function."""
+"""Largest difference from gateinfer's answer, relative to its largest element, or another function is timed."""
 
 QUANTILES = np.concatenate([np.linspace(0, 98, 50), np.linspace(98.5, 99.9, 15), [100]])
 
