@@ -52,7 +52,7 @@ test: $(BUILT) ## everything CI runs: lint, C tests, sanitizers, every instructi
 
 # Tests whose outcome hangs on compiled code; the rest (files, passes, text, tools) need not be repeated per instruction
 # set or sanitizer.
-WITHOUT_ENGINE := architecture cli examples graph_passes hostile_files hostile_paths npz_safetensors onnx_loader \
+WITHOUT_ENGINE := architecture bench cli examples graph_passes hostile_files hostile_paths npz_safetensors onnx_loader \
   packaging readme reference shape_rules states
 ENGINE_TESTS = $(filter-out $(WITHOUT_ENGINE:%=tests/test_%.py),$(wildcard tests/test_*.py))
 

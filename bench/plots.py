@@ -80,7 +80,7 @@ def ratio(rows: list[dict]) -> plt.Figure:
             chosen = sorted((r for r in rows if (r["op"], r["group"]) == (op, group)), key=lambda r: r["size"])
             ends = ratio_panel(axes, chosen)
             axes.set_title(f"{op}, {FORM_NAMES[group]}")
-            if group == list(FORMS)[-1]:
+            if ends and group == list(FORMS)[-1]:
                 label_ends(axes, ends)
         line[0].set_ylabel("time of the peer / time of gateinfer")
     for axes in grid[-1]:
@@ -125,7 +125,9 @@ def mark_best(axes: Axes, x: float, value: float) -> None:
     colour = LOSING if value < 0.995 else "black"
     axes.plot(x, value, "o", markersize=9, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1.2)
     text = times(value).strip("*")
-    axes.annotate(text, (x, value), (0, -14), textcoords="offset points", ha="center", fontsize=8, color=colour)
+    box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+    offset = {"xytext": (0, -15), "textcoords": "offset points"}
+    axes.annotate(text, (x, value), **offset, ha="center", fontsize=8.5, color=colour, bbox=box)
 
 
 def parity(axes: Axes) -> None:
@@ -265,7 +267,7 @@ def latency_panel(axes: Axes, row: dict) -> None:
     ours = row["engines"][0]
     axes.set_title(f"{row['case']}: gateinfer p50 {us(ours['p50_us'])} µs, p99 {us(ours['p99_us'])} µs")
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=20))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", labelsize=9)

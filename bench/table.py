@@ -133,10 +133,9 @@ def _skipped(run: dict) -> str:
     reasons: dict[str, list[str]] = {}
     for row in run["rows"]:
         for engine, reason in row["skipped"].items():
-            reasons.setdefault(f"{engine}: {reason}", []).append(row["case"])
+            reasons.setdefault(f"{engine}: {reason.removeprefix(engine).strip()}", []).append(row["case"])
     return "\n".join(
-        f"* not measured: {why} ({', '.join(names) if len(names) < 4 else f'{len(names)} cases'})"
-        for why, names in reasons.items()
+        f"* {why} ({', '.join(names) if len(names) < 4 else f'{len(names)} cases'})" for why, names in reasons.items()
     )
 
 
