@@ -17,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(INSTALLED): pyproject.toml
 	@test -x $(BIN)/python || { p=$$($(FIND_PYTHON)); \
@@ -52,7 +52,7 @@ test: $(BUILT) ## everything CI runs: lint, C tests, sanitizers, every instructi
 
 # Tests whose outcome hangs on compiled code; the rest (files, passes, text, tools) need not be repeated per instruction
 # set or sanitizer.
-WITHOUT_ENGINE := architecture cli examples graph_passes hostile_files hostile_paths npz_safetensors onnx_loader \
+WITHOUT_ENGINE := architecture bench cli examples graph_passes hostile_files hostile_paths npz_safetensors onnx_loader \
   packaging readme reference shape_rules states
 ENGINE_TESTS = $(filter-out $(WITHOUT_ENGINE:%=tests/test_%.py),$(wildcard tests/test_*.py))
 
@@ -93,15 +93,28 @@ asan: build/asan/.built ## the engine's tests on an extension built with ASan an
 	$(ASAN_ENV) $(BIN)/python -P -c "import gateinfer._core as c; assert 'build/asan' in c.__file__, c.__file__"
 	$(ASAN_ENV) $(BIN)/pytest -m "not slow" -p no:cacheprovider $(ENGINE_TESTS)
 
-bench: $(BUILT) ## pytest-benchmark cases next to onnxruntime; see bench/README.md
+# ---- benchmarks: bench/README.md ----
+BENCH_FLAGS ?=
+bench: $(BUILT) ## gateinfer next to other engines, every size and model; BENCH_FLAGS=--quick for a short run
+	$(BIN)/python -m bench $(BENCH_FLAGS)
+
+bench-peers: $(INSTALLED) ## install the engines to compare with, pinned
+	$(BIN)/python -m pip install --quiet -r bench/requirements-peers.txt
+
+bench-guard: $(BUILT) ## pytest-benchmark on the step, sequence and row cases, to compare before and after a change
 	@mkdir -p build
 	$(BIN)/pytest bench --benchmark-only --benchmark-group-by=group --benchmark-columns=median,iqr,min,rounds \
 	  --benchmark-sort=name --benchmark-json=build/bench.json
+
+roofline: build/bench/roofline ## limits of this machine and the cells of the bare C core next to them, as JSON
+	@./$<
+build/bench/roofline: bench/c/roofline.c $(C_CORE) $(C_HEADERS)
+	@mkdir -p $(@D) && $(CC) -std=gnu11 -O3 -ffp-contract=off -fno-math-errno -Isrc_c $< $(C_CORE) -lm -o $@
 
 clean: ## remove everything that was built, except .venv
 	rm -rf build dist *.egg-info gateinfer/_core.c gateinfer/_core.*.so .cache $(BUILT)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
-.PHONY: help build demo lint test isa isa-scalar isa-avx2 ctest asan bench clean
+.PHONY: help build demo lint test isa isa-scalar isa-avx2 ctest asan bench bench-peers bench-guard roofline clean
 .SECONDARY:

@@ -1,6 +1,6 @@
 """Prints what calls from Python cost: nanoseconds per call, the minimum over bursts that take turns.
 
-.venv/bin/python bench/calls.py
+.venv/bin/python -m bench.calls
 
 `one op` is a step of one operation on one number: nearly all of it is call. A line less `s.step()` is what copies and
 checks cost.
@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from cases import layer
 from onnx import TensorProto, helper
 
 import gateinfer as gi
+from bench.cases import Layer, layer_model
 
 
 def one_op() -> bytes:
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--bursts", type=int, default=200)
     parser.add_argument("--count", type=int, default=300)
     args = parser.parse_args()
-    models = {"one op": calls(one_op()), "lstm-16": calls(layer("LSTM", 16, 1, 1))}
+    models = {"one op": calls(one_op()), "lstm-16": calls(layer_model(Layer("LSTM", 16)))}
     todo = {(kind, name): call for kind, ways in models.items() for name, call in ways.items()}
     todo["", "a function that does nothing"] = lambda: None
     best = dict.fromkeys(todo, float("inf"))

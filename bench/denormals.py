@@ -1,6 +1,6 @@
 """What denormals cost: a step on denormal inputs and states, and on ones whose products underflow, against normal ones.
 
-.venv/bin/python bench/denormals.py [--rounds 60]
+.venv/bin/python -m bench.denormals [--rounds 60]
 
 The row `unflushed` is a matrix product of NumPy, which flushes nothing: what this CPU asks for denormals.
 States are not carried, so that every step meets the same figures. The three take turns; a ratio is the median of the
@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from cases import layer
 from onnx import TensorProto, helper, numpy_helper
 
 import gateinfer as gi
+from bench.cases import Layer, layer_model
 from gateinfer._core import aligned_empty
 
 FIGURES = {"normal": 1.0, "denormal": 1e-41, "underflow": 2e-38}
@@ -42,7 +42,7 @@ def paths() -> dict[str, bytes]:
     for op in ("LSTM", "GRU"):
         for size in (16, 128):
             for seq_len, batch in ((1, 1), (100, 1), (1, 16)):
-                found[f"{op.lower()}-{size}-t{seq_len}-n{batch}"] = layer(op, size, seq_len, batch, biases=False)
+                found[f"{op.lower()}-{size}-t{seq_len}-n{batch}"] = layer_model(Layer(op, size, seq_len, batch, False))
     found["dense-256-n1"] = _net("MatMul", (1, 256), (256, 256))
     found["dense-256-n16"] = _net("MatMul", (16, 256), (256, 256))
     found["dense-256-to-1"] = _net("MatMul", (16, 256), (256, 1))

@@ -1,6 +1,6 @@
 """How even steps are: times of a million single steps of bound streams, on one core.
 
-.venv/bin/python bench/tail.py [--steps 1000000] [--cpu 0]
+.venv/bin/python -m bench.tail [--steps 1000000] [--cpu 0]
 
 Every step is timed on its own with `perf_counter_ns`, whose own time is not taken off. What another process or the
 kernel takes from this core counts as well: compare with `idle`, the same loop around nothing. `kept` is the share of
@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from cases import layer, real_cases
 
 import gateinfer as gi
+from bench.cases import Layer, layer_model, zoo_case, zoo_names
 
 SIZES = (16, 64, 128, 256)
 WARM_UP = 1000
@@ -27,7 +27,7 @@ STRETCH = 100
 
 
 def lstm_step(size: int) -> Callable[[], None]:
-    stream = gi.load(layer("LSTM", size, 1, 1)).stream()
+    stream = gi.load(layer_model(Layer("LSTM", size))).stream()
     stream.inputs["x"][...] = np.random.default_rng(1).standard_normal((1, 1, size))
     return stream.step
 
@@ -35,9 +35,9 @@ def lstm_step(size: int) -> Callable[[], None]:
 def real_steps() -> dict[str, Callable[[], None]]:
     """Models of the optional corpus, on their first frame."""
     found = {}
-    for case in real_cases():
-        stream = gi.load(case.model()).stream(**dict(case.constants))
-        stream(**case.frames()[0])
+    for case in (zoo_case(name) for name in zoo_names() if ":" not in name):
+        stream = gi.load(case.model).stream(states=case.pairs, constants=case.constants, initial=case.initial)
+        stream(**case.frames[0])
         found[case.name] = stream.step
     return found
 

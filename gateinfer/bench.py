@@ -132,7 +132,7 @@ def _clock_cost() -> float:
 
 
 def engine_call(model: Model, frames: Sequence[Frame], constants: Frame) -> Call:
-    """The engine on bound buffers (models with state), or one `run` per frame. Frames repeat from the start."""
+    """A stream (models with state), or one `run` per frame. Frames repeat from the start."""
     if not model.file_states:
         feeds = [dict(frame) | dict(constants) for frame in frames]
         return lambda index: model.run(None, feeds[index % len(feeds)])
@@ -140,17 +140,12 @@ def engine_call(model: Model, frames: Sequence[Frame], constants: Frame) -> Call
 
 
 def stream_call(model: Model, frames: Sequence[Frame], constants: Frame) -> Call:
-    """A stream on bound buffers, frame after frame."""
+    """A stream, frame after frame, results copied out."""
     stream = model.stream(constants=constants)
     stream(**frames[0])
     stream.reset()
 
-    def call(index: int) -> None:
-        for name, value in frames[index % len(frames)].items():
-            stream.inputs[name][...] = value
-        stream.step()
-
-    return call
+    return lambda index: stream(**frames[index % len(frames)])
 
 
 class OnnxruntimeRun:

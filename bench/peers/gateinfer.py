@@ -1,0 +1,41 @@
+"""gateinfer: a stream on bound buffers, or `run` for models that are called whole."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+
+import gateinfer as gi
+from bench.cases import Case
+from bench.peers import Skip
+
+
+class Stream:
+    def __init__(self, case: Case, threads: int) -> None:
+        model = load(case, threads)
+        self._case, self._model, self._first = case, model, model.outputs[0].name
+        self._stream = None
+        if case.pairs:
+            self._stream = model.stream(states=case.pairs, constants=case.constants, initial=case.initial)
+            self._stream(**case.frames[0])
+            self._stream.reset()
+            self._first = next(name for name in self._stream.outputs)
+
+    def __call__(self, index: int) -> None:
+        if self._stream is None:
+            self._results = self._model.run(None, self._case.feeds(index))
+            return
+        self._stream(**self._case.frames[index % len(self._case.frames)])
+
+    def answer(self) -> np.ndarray:
+        return np.array(self._results[0] if self._stream is None else self._stream.outputs[self._first])
+
+
+def load(case: Case, threads: int) -> gi.Model:
+    if "threads" not in inspect.signature(gi.load).parameters and threads > 1:
+        raise Skip("this revision has no `threads`")
+    try:
+        return gi.load(case.model, threads=threads)
+    except (gi.GateInferError, ValueError, NotImplementedError) as error:
+        raise Skip(f"threads={threads}: {error}") from None
