@@ -145,7 +145,10 @@ def stream_call(model: Model, frames: Sequence[Frame], constants: Frame) -> Call
     stream(**frames[0])
     stream.reset()
 
-    return lambda index: stream(**frames[index % len(frames)])
+    if len(frames[0]) > 1:
+        return lambda index: stream(**frames[index % len(frames)])
+    only = [value for frame in frames for value in frame.values()]
+    return lambda index: stream(only[index % len(only)])
 
 
 class OnnxruntimeRun:
