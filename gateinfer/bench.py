@@ -185,23 +185,29 @@ class OnnxruntimeBound:
         halves = [state, {name: np.array(value) for name, value in state.items()}]
         pairs = {s.output: s.input for s in model.file_states}
         self._bindings = [
-            self._bind(fixed | halves[k], self.outputs | {out: halves[1 - k][pair] for out, pair in pairs.items()})
+            bind_arrays(
+                self._session,
+                fixed | halves[k],
+                self.outputs | {out: halves[1 - k][pair] for out, pair in pairs.items()},
+            )
             for k in (0, 1)
         ]
         self._keep = (fixed, halves)  # onnxruntime borrows this memory
-
-    def _bind(self, inputs: Frame, outputs: Frame) -> Any:
-        binding = self._session.io_binding()
-        for name, array in inputs.items():
-            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        for name, array in outputs.items():
-            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        return binding
 
     def __call__(self, index: int) -> None:
         for name, value in self._frames[index % len(self._frames)].items():
             self._inputs[name][...] = value
         self._session.run_with_iobinding(self._bindings[index & 1])
+
+
+def bind_arrays(session: Any, inputs: Frame, outputs: Frame) -> Any:
+    """An io_binding of onnxruntime's session to these arrays, which it borrows."""
+    binding = session.io_binding()
+    for name, array in inputs.items():
+        binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+    for name, array in outputs.items():
+        binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+    return binding
 
 
 def initial_states(model: Model, frame: Frame, constants: Frame) -> dict[str, np.ndarray]:

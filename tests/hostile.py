@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gateinfer.errors import GateInferError
@@ -24,6 +26,18 @@ def ingest(source: Source) -> Graph:
     graph = fold_constants(load_onnx(source))
     shapes = {p.name: tuple(d if isinstance(d, int) else 1 for d in p.shape or ()) for p in graph.inputs}
     return specialize(graph, shapes)
+
+
+def damaged_copies(content: bytes, count: int = 300) -> Iterator[bytes]:
+    """`content` with one to three bytes replaced, and now and then its end cut off."""
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        damaged = bytearray(content)
+        for position in rng.integers(0, len(content), rng.integers(1, 4)):
+            damaged[position] = rng.integers(0, 256)
+        if rng.random() < 0.2:
+            del damaged[rng.integers(0, len(content)) :]
+        yield bytes(damaged)
 
 
 def assert_refused(source: Source) -> None:

@@ -16,7 +16,6 @@ from onnx_models import node
 
 import gateinfer as gi
 from gateinfer._core import Runner
-from gateinfer.errors import GateInferError
 
 Arrays = dict[str, np.ndarray]
 ISAS = {
@@ -236,18 +235,11 @@ def test_every_way_gives_the_bits_of_the_whole(cell: str, isa: str) -> None:
                 _same_bits(got, wanted, f"{name}: {case}")
 
 
-def _load_for_two(content: bytes | Path) -> gi.Model:
-    try:
-        return gi.load(content, threads=2)
-    except GateInferError as refusal:
-        pytest.skip(f"this build refuses threads=2: {refusal}")
-
-
 @pytest.mark.parametrize("cell", CELLS)
 def test_two_threads_give_the_bits_of_one(cell: str) -> None:
     for size in TEAM_SIZES:
         case, whole = _cell(cell, size)
-        model = _load_for_two(case.model.SerializeToString())
+        model = gi.load(case.model.SerializeToString(), threads=2)
         _same_bits(_run(model, case.feeds), whole, case)
         for name, way in WAYS.items():
             for got, wanted in way(case, model, whole):
@@ -284,7 +276,7 @@ def test_real_models_on_every_instruction_set(zoo_case: ZooCase) -> None:
 
 
 def test_real_models_on_two_threads(zoo_case: ZooCase) -> None:
-    model = _load_for_two(zoo_case.model)
+    model = gi.load(zoo_case.model, threads=2)
     _same_results(_first_results(zoo_case, model), _first_results(zoo_case, gi.load(zoo_case.model)), zoo_case)
 
 

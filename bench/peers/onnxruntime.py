@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 
-from bench.cases import Case, Frame
+from bench.cases import Case
+from gateinfer.bench import bind_arrays
 
 
 def session(case: Case, threads: int) -> ort.InferenceSession:
@@ -48,18 +49,14 @@ class Bound:
         self._outputs = {name: results[name] for name in names if name not in case.pairs.values()}
         halves = [{name: np.array(value) for name, value in case.initial.items()} for _ in range(2)]
         self._bindings = [
-            self._bind(fixed | halves[k], self._outputs | {case.pairs[n]: v for n, v in halves[1 - k].items()})
+            bind_arrays(
+                self._session,
+                fixed | halves[k],
+                self._outputs | {case.pairs[n]: v for n, v in halves[1 - k].items()},
+            )
             for k in range(2)
         ]
         self._keep = fixed, halves  # onnxruntime borrows this memory
-
-    def _bind(self, inputs: Frame, outputs: Frame) -> ort.IOBinding:
-        binding = self._session.io_binding()
-        for name, array in inputs.items():
-            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        for name, array in outputs.items():
-            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        return binding
 
     def __call__(self, index: int) -> None:
         for name, value in self._frames[index % len(self._frames)].items():

@@ -1,6 +1,9 @@
-/* What the C tests share: a small random generator, awkward floats, comparison by bits, and one line per group. */
+/* What the C tests share: a small random generator, awkward floats, comparison by bits, single checks, and one
+ * line per group. */
 #ifndef GI_CHECK_H
 #define GI_CHECK_H
+#include "kernels/half.h"
+#include <gateinfer.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,19 +20,13 @@ static inline uint32_t random_bits(void) {
 static inline int64_t random_below(int64_t n) { return (int64_t)(random_bits() % (uint64_t)n); }
 static inline float random_value(float span) { return ((float)random_bits() / 2147483648.0f - 1.0f) * span; }
 
-static inline uint32_t bits_of(float x) {
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    return u;
-}
-static inline float float_of(uint32_t u) {
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
+/* What a 16-bit weight of that gi_weights holds of w. */
+static inline float rounded_weight(float w, int format) {
+    return format == GI_WEIGHTS_BF16 ? gi_float_of((uint32_t)gi_bf16_bits(w) << 16) : gi_f16_value(gi_f16_bits(w));
 }
 
 /* Every NaN equals every NaN; all else by bits, so that -0 is not 0. */
-static inline int same_float(float a, float b) { return bits_of(a) == bits_of(b) || (a != a && b != b); }
+static inline int same_float(float a, float b) { return gi_float_bits(a) == gi_float_bits(b) || (a != a && b != b); }
 
 /* Mostly ordinary values; with `awkward` one in eight is special and one in eight an arbitrary bit pattern. */
 static inline float random_input(int awkward) {
@@ -37,7 +34,7 @@ static inline float random_input(int awkward) {
                                     1.0f, -1.0f, 88.5f, -88.5f, 3.4e38f, 8193.0f, 0.5f, -2.5f};
     const uint32_t pick = awkward ? random_bits() % 8 : 7;
     if (pick == 0) return special[random_below(16)];
-    if (pick == 1) return float_of(random_bits());
+    if (pick == 1) return gi_float_of(random_bits());
     return random_value(pick < 4 ? 100.0f : 3.0f);
 }
 static inline void fill_random(float *x, int64_t n, int awkward) {
@@ -45,6 +42,15 @@ static inline void fill_random(float *x, int64_t n, int awkward) {
 }
 
 static int check_failures;
+/* Prints the first failures, with what to say of them. */
+#define CHECK(condition, ...)                           \
+    do {                                                \
+        if (!(condition) && ++check_failures < 20) {    \
+            printf("%s:%d: ", __func__, __LINE__);      \
+            printf(__VA_ARGS__);                        \
+            puts("");                                   \
+        }                                               \
+    } while (0)
 static inline int check_group(const char *isa, const char *group, long cases, long failed) {
     printf("%-8s %-34s %8ld cases  %s", isa, group, cases, failed ? "FAILED" : "ok");
     if (failed) printf(" %ld", failed);

@@ -1,6 +1,7 @@
 /* Random strided views, small programs that run one op on every kernel table, and element access for naive checks. */
 #ifndef OPS_HARNESS_H
 #define OPS_HARNESS_H
+#include "check.h"
 #include "gateinfer.h"
 #include <math.h>
 #include <stdint.h>
@@ -22,15 +23,6 @@ typedef struct operand {
 typedef struct test_case { operand at[MOST_OPERANDS]; int n; const void *settings; } test_case;
 typedef int build_fn(gi_builder *b, const test_case *c, gi_error *err);
 
-static int failures;
-#define CHECK(condition, ...)                        \
-    do {                                             \
-        if (!(condition) && ++failures < 20) {       \
-            printf("%s:%d: ", __func__, __LINE__);   \
-            printf(__VA_ARGS__);                     \
-            puts("");                                \
-        }                                            \
-    } while (0)
 
 /* ---- random numbers: xorshift64 ---- */
 static uint64_t seed = 88172645463325252u;
@@ -144,7 +136,7 @@ static gi_view random_view(int rank, const int64_t *shape, int may_broadcast, in
     return v;
 }
 
-static number random_value(int dtype) {
+static number random_element(int dtype) {
     switch (dtype) {
     case GI_F32: case GI_F16: case GI_F64: return (number)pick(-128, 128) / 64;
     case GI_BOOL: return pick(0, 1);
@@ -160,7 +152,7 @@ static operand *add_operand(test_case *c, int dtype, int rank, const int64_t *sh
     o->v = random_view(rank, shape, c->n > 0, &o->elements);
     int64_t count = rows * o->elements, size = (int64_t)gi_dtype_size(dtype);
     o->data = malloc((size_t)(count * size));
-    for (int64_t i = 0; i < count; i++) set(o->data + i * size, dtype, random_value(dtype));
+    for (int64_t i = 0; i < count; i++) set(o->data + i * size, dtype, random_element(dtype));
     c->n++;
     return o;
 }
@@ -258,9 +250,9 @@ static void check_case(test_case *c, build_fn *build, expect_fn *expect, number 
 }
 
 static int report(const char *what) {
-    if (failures) printf("%s: %d checks failed\n", what, failures);
+    if (check_failures) printf("%s: %d checks failed\n", what, check_failures);
     else printf("%s: ok\n", what);
-    return failures != 0;
+    return check_failures != 0;
 }
 
 #endif

@@ -3,7 +3,6 @@
  * What lies past an output row must stay untouched. 16-bit weights: against a float32 panel of the rounded values. */
 #include "../../src_c/kernels/cell_layout.h"
 #include "../../src_c/kernels/dense.h"
-#include "../../src_c/kernels/half.h"
 #include "check.h"
 #include <stdlib.h>
 
@@ -40,10 +39,6 @@ static long product_differs(const gi_kernels *k) {
     return outputs_differ();
 }
 
-static float rounded(float w, int format) {
-    return format == GI_WEIGHTS_BF16 ? gi_float_of((uint32_t)gi_bf16_bits(w) << 16) : gi_f16_value(gi_f16_bits(w));
-}
-
 /* A product with 16-bit weights is the product with the rounded weights, in every bit. */
 static long half_product_differs(const gi_kernels *k) {
     static _Alignas(64) float matrix[MAX_SIZE * MAX_SIZE], half[WEIGHTS], whole[WEIGHTS];
@@ -51,7 +46,7 @@ static long half_product_differs(const gi_kernels *k) {
     const int format = 1 + (int)random_below(2);
     for (int64_t i = 0; i < K * N; i++) matrix[i] = random_value(i % 5 ? 0.3f : 3e-5f);
     gi_dense_pack(format, K, N, matrix, N, 1, NULL, half, NULL);
-    for (int64_t i = 0; i < K * N && !gi_dense_is_striped(K, N); i++) matrix[i] = rounded(matrix[i], format);
+    for (int64_t i = 0; i < K * N && !gi_dense_is_striped(K, N); i++) matrix[i] = rounded_weight(matrix[i], format);
     gi_dense_pack(GI_WEIGHTS_F32, K, N, matrix, N, 1, NULL, whole, NULL);
     gi_dense_run(&gi_kernels_scalar, GI_WEIGHTS_F32, whole, rows, K, N, x, STRIDE, expected[0], STRIDE);
     gi_dense_run(k, format, half, rows, K, N, x, STRIDE, got[0], STRIDE);

@@ -66,7 +66,7 @@ static long compare_differs(const gi_kernels *s, const gi_kernels *k, int fn) {
 
 static long reduce_differs(const gi_kernels *s, const gi_kernels *k, int fn) {
     const int only_denormals = random_below(4) == 0;
-    for (int i = 0; i < SPAN && only_denormals; i++) mem.a[i] = float_of(random_bits() & 0x807fffffu);
+    for (int i = 0; i < SPAN && only_denormals; i++) mem.a[i] = gi_float_of(random_bits() & 0x807fffffu);
     return !same_float(s->reduce[fn](mem.a + at, n), k->reduce[fn](mem.a + at, n));
 }
 

@@ -1,18 +1,10 @@
 /* Loops: states by pointer, scans with any stride, run-time counts and conditions, nests, limits, refusals. */
+#include "check.h"
 #include "gateinfer.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int failures;
-#define CHECK(condition, ...)                             \
-    do {                                                  \
-        if (!(condition) && ++failures < 20) {            \
-            printf("%s:%d: ", __func__, __LINE__);        \
-            printf(__VA_ARGS__);                          \
-            puts("");                                     \
-        }                                                 \
-    } while (0)
 
 static gi_error err;
 static const gi_kernels *kernels;
@@ -307,7 +299,7 @@ int main(void) {
     test_nest(0, 4, GI_OK);
     test_nest(1 << 13, 1 << 12, GI_ERR_LIMIT);
     test_refusals();
-    if (failures) printf("loop: %d checks failed\n", failures);
+    if (check_failures) printf("loop: %d checks failed\n", check_failures);
     else printf("loop: ok\n");
-    return failures != 0;
+    return check_failures != 0;
 }

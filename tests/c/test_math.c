@@ -49,7 +49,7 @@ static void measure(const gi_kernels *k, const function *f, uint64_t stride) {
     double worst = 0;
     float at = 0;
     for (uint64_t first = 0; first < (uint64_t)1 << 32; first += RUN * stride) {
-        for (uint64_t i = 0; i < RUN; i++) x[i] = float_of((uint32_t)(first + i * stride));
+        for (uint64_t i = 0; i < RUN; i++) x[i] = gi_float_of((uint32_t)(first + i * stride));
         k->unary[f->fn](y, x, RUN, 1.0f, 0.0f);
         for (int i = 0; i < RUN; i++) {
             const double error = error_ulp(y[i], f->reference(x[i]));
@@ -99,7 +99,7 @@ static void check_nan(const gi_kernels *k) {
         for (int i = 0; i < 4; i++)
             for (int j = 0; j < 4; j++, cases++) {
                 float y;
-                const float x = float_of(nans[i]);
+                const float x = gi_float_of(nans[i]);
                 k->unary[fn](&y, &x, 1, parameters[j], parameters[j]);
                 failed += y == y;
             }

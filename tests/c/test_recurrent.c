@@ -1,6 +1,6 @@
 /* Recurrent layers through the public API: every table against a float64 reference and bit by bit against scalar, program
  * rows against single rows, chunks against the whole, and what the builder must refuse. Exit status 1 on any failure. */
-#include "../../src_c/kernels/half.h"
+#include "check.h"
 #include <gateinfer.h>
 #include <math.h>
 #include <stdio.h>
@@ -166,8 +166,7 @@ static double worst_error(const problem *p, const float *y) {
 }
 
 static void round_all(float *w, int64_t n, int format) {
-    for (int64_t i = 0; i < n; i++)
-        w[i] = format == GI_WEIGHTS_BF16 ? gi_float_of((uint32_t)gi_bf16_bits(w[i]) << 16) : gi_f16_value(gi_f16_bits(w[i]));
+    for (int64_t i = 0; i < n; i++) w[i] = rounded_weight(w[i], format);
 }
 
 /* 16-bit weights give the bits of a float32 layer with the rounded weights. */
