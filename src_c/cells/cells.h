@@ -24,6 +24,7 @@ typedef struct gi_layer {
     gi_series pre;           /* scratch [pre_steps, M, G * span], absent when T is 1 */
     int64_t pre_steps;
     gi_team *team;           /* who may help, or NULL */
+    int backward;            /* the first step reads weights from their end, the second from their start, ... */
 } gi_layer;
 
 void gi_layer_run(const gi_layer *layer);

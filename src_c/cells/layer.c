@@ -103,7 +103,7 @@ static void run_steps(const gi_layer *l, gi_seat *seat, gi_step *s) {
         const int64_t slot = l->reverse ? chunk_end - 1 - index : index - chunk_first;
         s->pre = gi_series_at(&l->pre, slot);
         s->x = gi_series_at(&l->x, t);
-        s->backward = index & 1;
+        s->backward = (index & 1) != l->backward;
         aim_step(l, s, index, t);
         cell_step(l, seat, s);
         s->h = s->h_next, s->h_stride = s->h_next_stride;

@@ -25,7 +25,8 @@ static gi_series series_of(const gi_frame *f, const place *p, int64_t row, int b
 
 static gi_layer layer_of(const recurrent_op *op, const gi_frame *f, int64_t row, int by_program_row) {
     gi_layer l = {.kernels = f->kernels, .cell = &op->cell, .packed = gi_at(f, &op->packed.at, row), .reverse = op->reverse,
-                  .T = op->T, .M = by_program_row ? f->rows : op->N, .pre_steps = op->pre_steps, .team = f->team};
+                  .T = op->T, .M = by_program_row ? f->rows : op->N, .pre_steps = op->pre_steps, .team = f->team,
+                  .backward = f->backward};
     const place *from[] = {&op->x, &op->y, &op->h0, &op->c0, &op->hn, &op->cn, &op->h[0], &op->h[1], &op->c, &op->gate, &op->pre};
     gi_series *to[] = {&l.x, &l.y, &l.h0, &l.c0, &l.hn, &l.cn, &l.h[0], &l.h[1], &l.c, &l.gate, &l.pre};
     for (size_t i = 0; i < sizeof from / sizeof *from; i++) *to[i] = series_of(f, from[i], row, by_program_row);

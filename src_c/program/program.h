@@ -22,6 +22,7 @@ typedef struct gi_frame {
     const gi_kernels *kernels;
     int64_t *turns;          /* loop turns left, inside of a loop; else NULL */
     gi_team *team;           /* who may help, or NULL */
+    int backward;            /* of every other step: read weights from their end, where the step before left off */
 } gi_frame;
 
 typedef struct gi_op gi_op;

@@ -10,6 +10,7 @@ struct gi_stream {
     int32_t unbound;         /* external tensors without memory yet */
     void **ptr;              /* [tensors] */
     gi_team *team;
+    int backward;            /* this step reads weights from their end */
 };
 
 /* Work memory of row r follows that of row r - 1 within each tensor, so offsets scale with the number of rows. */
@@ -74,9 +75,14 @@ int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err) {
     return GI_OK;
 }
 
-static int run_ops(const gi_stream *s, gi_error *err) {
+static gi_frame next_frame(gi_stream *s) {
+    s->backward = !s->backward;
+    return (gi_frame){.ptr = s->ptr, .rows = s->rows, .kernels = s->program->kernels, .team = s->team, .backward = s->backward};
+}
+
+static int run_ops(gi_stream *s, gi_error *err) {
     const gi_program *p = s->program;
-    const gi_frame frame = {.ptr = s->ptr, .rows = s->rows, .kernels = p->kernels, .team = s->team};
+    const gi_frame frame = next_frame(s);
     for (int32_t i = 0; i < p->n_ops; i++) {
         int status = p->ops[i]->run(p->ops[i], &frame, err);
         if (status < 0) return status;
@@ -110,9 +116,9 @@ static int64_t now_ns(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static int run_ops_timed(const gi_stream *s, int64_t *ns, gi_error *err) {
+static int run_ops_timed(gi_stream *s, int64_t *ns, gi_error *err) {
     const gi_program *p = s->program;
-    const gi_frame frame = {.ptr = s->ptr, .rows = s->rows, .kernels = p->kernels, .team = s->team};
+    const gi_frame frame = next_frame(s);
     int status = GI_OK;
     for (int32_t i = 0; i < p->n_ops && status >= 0; i++) {
         int64_t start = now_ns();

@@ -57,7 +57,7 @@ static int run_body(const gi_program *body, const gi_frame *frame, gi_error *err
 }
 
 static int run_row(const gi_loop_op *op, const gi_frame *f, void **ptr, int64_t row, int64_t *turns, gi_error *err) {
-    const gi_frame inner = {.ptr = ptr, .rows = 1, .kernels = f->kernels, .turns = turns};
+    gi_frame inner = {.ptr = ptr, .rows = 1, .kernels = f->kernels, .turns = turns};
     const gi_loop_flags *flags = gi_at(f, &op->flags, 0);
     int64_t most = op->trips, turn = 0;
     int goes_on = op->condition.tensor < 0 || *(const uint8_t *)gi_at(f, &op->condition, row);
@@ -71,6 +71,7 @@ static int run_row(const gi_loop_op *op, const gi_frame *f, void **ptr, int64_t 
         int status = run_body(op->body, &inner, err);
         if (status < 0) return status;
         end_turn(op, ptr);
+        inner.backward = !inner.backward;
         goes_on = op->condition_out < 0 || flags->condition_out;
     }
     if (op->has_scan_outputs && turn < op->trips)
