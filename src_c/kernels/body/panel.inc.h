@@ -23,73 +23,89 @@ GI_INLINE void start_from(v_f *acc, const int rows, const int lines, const int p
     }
 }
 
-/* acc of block `b` += x [rows] * w [lines][parts] for one k. */
-GI_INLINE void multiply_add(v_f *acc, const tile_shape t, const int b, const float *x, int64_t x_stride, const v_f *w) {
+/* Where the rows of a tile begin. Pointers the compiler knows nothing about stay in registers; else it derives more of them
+ * than there are registers. */
+typedef struct tile_x { const float *row[V_TILE_ROWS]; } tile_x;
+
+GI_INLINE tile_x rows_of(const float *x, int64_t x_stride, const int rows) {
+    tile_x at;
+    GI_UNROLL
+    for (int m = 0; m < rows; m++) {
+        at.row[m] = x + m * x_stride;
+        __asm__("" : "+r"(at.row[m]));
+    }
+    return at;
+}
+
+GI_INLINE void settle(v_f *acc, const tile_shape t) {
+    GI_UNROLL
+    for (int i = 0; i < t.blocks * t.rows * t.lines * t.parts; i++) acc[i] = v_settle(acc[i]);
+}
+
+/* Vector i of a step's lines [lines][parts]. At `at`: the step's float32 lines, or the words of two steps, of which it is the
+ * first (half 0) or the second. */
+GI_INLINE v_f weight_of(const tile_shape t, const int first_part, const float *at, const int half, const int i) {
+    const int line = i / t.parts, part = first_part + i % t.parts, pairs = t.lines / 2, alone = line == 2 * pairs;
+    if (t.weights == GI_WEIGHTS_F32) return v_load(at + line * GI_BLOCK + part * V_LANES);
+    const float *words = at + (alone ? 2 * pairs : half * pairs + line / 2) * GI_BLOCK;
+    const int which = alone ? half : line % 2;
+    return t.weights == GI_WEIGHTS_BF16 ? v_load_bf16(words, part, which) : v_load_f16(words, part, which);
+}
+
+/* acc of block `b` += x [rows] of step k * its weights. The smaller of both is held in registers. */
+GI_INLINE void multiply_add(v_f *acc, const tile_shape t, const int first_part, const tile_x *x, int64_t k, const float *at,
+                            const int half) {
     const int width = t.lines * t.parts;
+    v_f held[V_TILE_ROWS + GI_DENSE_GROUP * V_PARTS];
+    if (t.rows < width) {
+        GI_UNROLL
+        for (int m = 0; m < t.rows; m++) held[m] = v_set1(x->row[m][k]);
+        GI_UNROLL
+        for (int i = 0; i < width; i++) {
+            const v_f w = weight_of(t, first_part, at, half, i);
+            GI_UNROLL
+            for (int m = 0; m < t.rows; m++) acc[m * width + i] = v_fma(held[m], w, acc[m * width + i]);
+        }
+        return;
+    }
+    GI_UNROLL
+    for (int i = 0; i < width; i++) held[i] = weight_of(t, first_part, at, half, i);
     GI_UNROLL
     for (int m = 0; m < t.rows; m++) {
-        const v_f xk = v_set1(x[m * x_stride]);
+        const v_f xk = v_set1(x->row[m][k]);
         GI_UNROLL
-        for (int i = 0; i < width; i++)
-            acc[(b * t.rows + m) * width + i] = v_fma(xk, w[i], acc[(b * t.rows + m) * width + i]);
+        for (int i = 0; i < width; i++) acc[m * width + i] = v_fma(xk, held[i], acc[m * width + i]);
     }
 }
 
-/* float32: [K][lines][16] per block. */
-GI_INLINE void accumulate_f32(v_f *acc, const tile_shape t, const int first_part, const float *x, int64_t x_stride, int64_t K,
-                              const float *panel) {
-    const int64_t stride = t.lines * GI_BLOCK;
-    for (int64_t k = 0; k < K; k++) {
-        GI_UNROLL
-        for (int b = 0; b < t.blocks; b++) {
-            const float *lines = panel + (b * K + k) * stride + first_part * V_LANES;
-            v_f w[GI_DENSE_GROUP * V_PARTS];
-            GI_UNROLL
-            for (int i = 0; i < t.lines * t.parts; i++) w[i] = v_load(lines + i / t.parts * GI_BLOCK + i % t.parts * V_LANES);
-            multiply_add(acc, t, b, x + k, x_stride, w);
-        }
-    }
-}
-
-/* Step `k` (0 or 1) of the two whose [lines][16] words are at `words`. */
-GI_INLINE void load_16bit(v_f *w, const tile_shape t, const int first_part, const float *words, const int k) {
-    const int pairs = t.lines / 2;
+/* One step in every block. */
+GI_INLINE void step_all(v_f *acc, const tile_shape t, const int first_part, const tile_x *x, int64_t k, const float *at,
+                        int64_t block_stride, const int half) {
     GI_UNROLL
-    for (int i = 0; i < t.lines * t.parts; i++) {
-        const int line = i / t.parts, part = first_part + i % t.parts, alone = line == 2 * pairs;
-        const float *at = words + (alone ? 2 * pairs : k * pairs + line / 2) * GI_BLOCK;
-        const int half = alone ? k : line % 2;
-        w[i] = t.weights == GI_WEIGHTS_BF16 ? v_load_bf16(at, part, half) : v_load_f16(at, part, half);
-    }
+    for (int b = 0; b < t.blocks; b++)
+        multiply_add(acc + b * t.rows * t.lines * t.parts, t, first_part, x, k, at + b * block_stride, half);
+    if (V_REGISTERS > 16) settle(acc, t);
 }
 
-GI_INLINE void accumulate_16bit(v_f *acc, const tile_shape t, const int first_part, const float *x, int64_t x_stride,
-                                int64_t K, const float *panel) {
-    const int64_t stride = t.lines * GI_BLOCK, block_stride = (K + 1) / 2 * stride;
-    v_f w[GI_DENSE_GROUP * V_PARTS];
-    for (int64_t k = 0; k < K; k += 2) {
-        const float *words = panel + k / 2 * stride;
-        GI_UNROLL
-        for (int b = 0; b < t.blocks; b++) {
-            load_16bit(w, t, first_part, words + b * block_stride, 0);
-            multiply_add(acc, t, b, x + k, x_stride, w);
-        }
-        if (k + 1 == K) return;
-        GI_UNROLL
-        for (int b = 0; b < t.blocks; b++) {
-            load_16bit(w, t, first_part, words + b * block_stride, 1);
-            multiply_add(acc, t, b, x + k + 1, x_stride, w);
-        }
+/* Panels per block: float32 [K][lines][16], 16 bits [ceil(K / 2)][lines][16] words. */
+GI_INLINE void accumulate_steps(v_f *acc, const tile_shape t, const int first_part, const tile_x *x, int64_t K, const float *panel) {
+    const int two = t.weights != GI_WEIGHTS_F32;
+    const int64_t stride = t.lines * GI_BLOCK, block_stride = (two ? (K + 1) / 2 : K) * stride;
+    int64_t k = 0;
+    for (; k < K - two; k += 1 + two, panel += stride) {
+        step_all(acc, t, first_part, x, k, panel, block_stride, 0);
+        if (two) step_all(acc, t, first_part, x, k + 1, panel, block_stride, 1);
     }
+    if (k < K) step_all(acc, t, first_part, x, k, panel, block_stride, 0);
 }
 
 /* acc += x [rows, K] * panel, for the parts from `first_part` on of each line. */
 GI_INLINE void accumulate(v_f *acc, const tile_shape t, const int first_part, const float *x, int64_t x_stride, int64_t K,
                           const float *panel) {
-    if (t.weights == GI_WEIGHTS_F32) accumulate_f32(acc, t, first_part, x, x_stride, K, panel);
-    else accumulate_16bit(acc, t, first_part, x, x_stride, K, panel);
-    GI_UNROLL
-    for (int i = 0; i < t.blocks * t.rows * t.lines * t.parts; i++) acc[i] = v_settle(acc[i]);
+    const tile_x rows = rows_of(x, x_stride, t.rows);
+    const int part = V_PARTS == 1 ? 0 : first_part;
+    accumulate_steps(acc, t, part, &rows, K, panel);
+    settle(acc, t);
 }
 
 /* Lanes of a vector at unit `first` that are inside `size`: below 1 none, V_LANES or more all. */

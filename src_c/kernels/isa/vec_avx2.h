@@ -7,6 +7,7 @@
 #define V_INLINE static inline __attribute__((always_inline))
 #define V_LANES 8
 #define V_PARTS 2
+#define V_REGISTERS 16
 #define V_TILE_ROWS 3   /* 12 of 16 registers accumulate */
 #define V_WIDE_PARTS 2
 #define V_ROW_BLOCKS 1

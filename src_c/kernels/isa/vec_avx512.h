@@ -8,6 +8,7 @@
 #define V_INLINE static inline __attribute__((always_inline))
 #define V_LANES 16
 #define V_PARTS 1
+#define V_REGISTERS 32
 #define V_TILE_ROWS 6   /* 24 of 32 registers accumulate */
 #define V_WIDE_PARTS 1
 #define V_ROW_BLOCKS 2

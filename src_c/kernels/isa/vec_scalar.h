@@ -38,6 +38,7 @@
 #define V_INLINE static inline __attribute__((always_inline))
 #define V_LANES 1
 #define V_PARTS 16
+#define V_REGISTERS 16
 #define V_TILE_ROWS 1
 #define V_WIDE_PARTS 1
 #define V_ROW_BLOCKS 1
