@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from gateinfer.graph.lift import Lift, lift_states
 from gateinfer.graph.recognise import WeightStore, compacted, recognise
 from gateinfer.lower import Lowered, lower
 from gateinfer.lower.target import Target
-from gateinfer.stages import Staged, StagedRunner, lower_in_stages
+
+if TYPE_CHECKING:
+    from gateinfer.stages import Staged, StagedRunner
 
 _Key = tuple[Hashable, Hashable, Hashable]
 """(shapes, constants, carried pairs)."""
@@ -153,6 +156,8 @@ class PlanCache:
         while True:
             try:
                 if foreign:
+                    from gateinfer.stages import lower_in_stages
+
                     return lower_in_stages(graph, foreign, self.target, self.weights, states)
                 return lower(graph, self.target, self.weights, states)
             except UnsupportedOp as refusal:

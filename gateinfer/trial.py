@@ -12,6 +12,15 @@ EXTENTS = (16, 1, 3)
 """What open extents are taken as, in turn, until the graph can be specialised."""
 
 
+def native_refusal(refused: Collection[str]) -> UnsupportedOp:
+    """The error for nodes, by label, that have no native form where nothing else may run them."""
+    listed = "\n  ".join(refused)
+    return UnsupportedOp(
+        f"{len(refused)} node(s) cannot run natively:\n  {listed}\n"
+        "Install onnxruntime and load with fallback='onnxruntime' to run them there, or export the model without them."
+    )
+
+
 def refuse_hopeless(graph: Graph, suspects: Collection[str], specialize: Callable[[Shapes], Graph]) -> None:
     """Raise what some nodes lead to whatever the shapes are.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,7 @@ RECURRENT: Final = ("LSTM", "GRU", "RNN")
 """The recurrent operators of the default domain."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorType:
+class TensorType(NamedTuple):
     """Element type and shape of a value. `shape` is None when not even the rank is known."""
 
     dtype: np.dtype
