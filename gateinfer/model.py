@@ -27,7 +27,7 @@ from gateinfer.lower import NATIVE_OPS
 from gateinfer.lower.target import Target, make_target
 from gateinfer.node_arg import NodeArg, node_arg
 from gateinfer.plan import Plan, PlanCache
-from gateinfer.trial import native_refusal, refuse_hopeless
+from gateinfer.trial import native_refusal, plan_first, refuse_hopeless
 
 if TYPE_CHECKING:
     from gateinfer.stream import Stream
@@ -177,7 +177,7 @@ class Model:
         if any(port.name in self._deciding or port.shape is None for port in ports):
             return
         if all(port.type.is_static for port in ports):
-            self.plan({port.name: port.type.extents for port in ports}, {})
+            plan_first(self.graph, {port.name: port.type.extents for port in ports}, self.plan)
         else:
             defaults = self.graph.defaults
             refuse_hopeless(self.graph, refused, lambda s: self.plans.specialize(self.graph, s, defaults))

@@ -77,6 +77,8 @@ class PlanCache:
         self.weights: dict[Hashable, object] = {}
         self.cells = WeightStore()
         self._plans: OrderedDict[tuple[_Key, Hashable], Plan] = OrderedDict()
+        self._last_graph: tuple[Hashable, Graph] | None = None
+        """The search for states looks at the graph that a plan is made of next."""
         self._lock = threading.Lock()
         self._file_elements = file_elements
         self._process = os.getpid()
@@ -142,13 +144,18 @@ class PlanCache:
         self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray]
     ) -> Graph:
         """`graph`, which is the model's but for free extents of inputs, as programs of the model are made from it."""
+        wanted = _key(shapes, values, ())[:2]
         if graph is self.graph:
-            wanted = _key(shapes, values, ())[:2]
+            if self._last_graph and self._last_graph[0] == wanted:
+                return self._last_graph[1]
             for (made_for, lift), plan in list(self._plans.items()):
                 if lift is None and made_for[:2] == wanted:
                     return plan.graph
         folded = specialize(graph, shapes, values, self._foreign_types if self.fallback else None)
-        return recognise(in_float32(folded), self.cells)
+        found = recognise(in_float32(folded), self.cells)
+        if graph is self.graph:
+            self._last_graph = wanted, found
+        return found
 
     def _lower(self, graph: Graph, states: Sequence[tuple[str, str]]) -> Lowered | Staged:
         """One native program, or stages once nodes are refused; what a stage refuses in turn joins the islands."""

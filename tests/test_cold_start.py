@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from nets import recurrent_net
 from onnx_models import model, node
+
+import gateinfer as gi
+from gateinfer import plan
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,8 +75,8 @@ def test_names_that_build_networks_come_when_asked_for():
 @pytest.mark.parametrize("implementation", ["upb", "python"])
 def test_onnx_imported_later_has_the_same_messages(lstm: Path, implementation: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", implementation)
-    code = f"{STEP}\nfrom gateinfer.loaders.onnx_messages import new_model\nassert 'onnx' not in sys.modules\nimport onnx\n"
-    code += "print(type(new_model()) is onnx.ModelProto, onnx.load(sys.argv[1]).graph.node[0].op_type)"
+    code = f"{STEP}\nfrom gateinfer.loaders.onnx_messages import new_model\nassert 'onnx' not in sys.modules\n"
+    code += "import onnx; print(type(new_model()) is onnx.ModelProto, onnx.load(sys.argv[1]).graph.node[0].op_type)"
     assert fresh(code, lstm) == ["True", "LSTM"]
     assert fresh(f"import onnx\n{STEP}\nprint(len(stream.outputs))", lstm) == ["3"]
 
@@ -100,3 +104,31 @@ def test_a_broken_onnxruntime_is_named_only_where_it_is_needed(lstm: Path, tmp_p
     island.write_bytes(model([node("Det", "x", "y")], {"x": [3, 3]}, "y", opset=17).SerializeToString())
     code = "import gateinfer as gi\ntry: gi.load(sys.argv[1])\nexcept gi.UnsupportedOp as error: print(error)"
     assert "onnxruntime cannot be imported: wrong libc" in " ".join(fresh(code, island, path=tmp_path))
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
+    """A list that grows with every call of `plan.<name>`."""
+    calls: list[object] = []
+    function = getattr(plan, name)
+    monkeypatch.setattr(plan, name, lambda *args, **options: calls.append(name) or function(*args, **options))
+    return calls
+
+
+def test_a_file_with_states_is_folded_and_lowered_once_until_it_streams(monkeypatch: pytest.MonkeyPatch):
+    folded, lowered = counted(monkeypatch, "specialize"), counted(monkeypatch, "lower")
+    loaded = gi.load(recurrent_net("LSTM", seq=1, batch=1))
+    stream = loaded.stream()
+    stream(stream.inputs["x"])
+    assert (len(folded), len(lowered)) == (1, 1)
+    loaded.run(None, {port.name: np.zeros(port.shape, np.float32) for port in loaded.inputs})
+    assert (len(folded), len(lowered)) == (1, 2)
+
+
+def test_states_that_do_not_fit_are_told_by_the_stream_alone():
+    """The file says nothing of the shape of `hn`, which grows."""
+    proto = model([node("Concat", "h x", "hn", axis=1)], {"x": [1, 2], "h": [1, 4]}, "hn")
+    loaded = gi.load(proto.SerializeToString())
+    assert [state.output for state in loaded.states] == ["hn"]
+    assert loaded.run(None, {"x": np.ones((1, 2)), "h": np.zeros((1, 4))})[0].shape == (1, 6)
+    with pytest.raises(gi.GateInferError, match="cannot become the next state"):
+        loaded.stream()

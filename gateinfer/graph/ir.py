@@ -157,13 +157,15 @@ def first_output(node: Node) -> str:
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def subgraphs(node: Node) -> Iterator[Graph]:
+def subgraphs(node: Node) -> list[Graph]:
     """The graphs among a node's attributes."""
+    found: list[Graph] = []
     for value in node.attrs.values():
         if isinstance(value, Graph):
-            yield value
+            found.append(value)
         elif isinstance(value, list):
-            yield from (v for v in value if isinstance(v, Graph))
+            found += [v for v in value if isinstance(v, Graph)]
+    return found
 
 
 def all_nodes(graph: Graph) -> Iterator[Node]:

@@ -86,6 +86,8 @@ class Lift:
 
 def opened(graph: Graph, axes: Axes) -> Graph:
     """`graph` with free extents along `axes` of its inputs; named ones are free already."""
+    if not axes:
+        return graph
     inputs = []
     for port in graph.inputs:
         shape = list(port.shape or ())

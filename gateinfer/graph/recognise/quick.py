@@ -17,4 +17,4 @@ def may_have_cells(graph: Graph) -> bool:
 
 def has_bodies(graph: Graph) -> bool:
     """True when some node of the graph has sub-graphs, where cells may be as well."""
-    return any(True for node in graph.nodes for _ in subgraphs(node))
+    return any(subgraphs(node) for node in graph.nodes)
