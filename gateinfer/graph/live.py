@@ -47,8 +47,9 @@ def renamed(node: Node, names: Mapping[str, str]) -> Node:
 def downstream(nodes: Iterable[Node], names: Collection[str]) -> set[str]:
     """`names` and all values computed from them."""
     found = set(names)
-    for node in nodes:
-        if found and not found.isdisjoint(uses(node)):
+    known: Captures = {}
+    for node in nodes if found else ():
+        if not found.isdisjoint(uses(node, known)):
             found.update(filter(None, node.outputs))
     return found
 
@@ -56,7 +57,8 @@ def downstream(nodes: Iterable[Node], names: Collection[str]) -> set[str]:
 def upstream(nodes: Sequence[Node], names: Collection[str]) -> set[str]:
     """`names` and all values they are computed from."""
     found = set(names)
+    known: Captures = {}
     for node in reversed(nodes):
         if not found.isdisjoint(node.outputs):
-            found |= uses(node)
+            found |= uses(node, known)
     return found
