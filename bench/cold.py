@@ -1,12 +1,16 @@
 """How long until the first answer, and how much memory does it take? One fresh process per engine and turn.
 
 python -m bench.cold [--rounds 5]       a child process measures import + load + first step, and its own peak memory
+
+Byte code is cached, as after an installation with pip: a first process per engine, which does not count, leaves it in a
+folder of its own. Files are in the page cache.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -14,35 +18,10 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 from bench import cases
 from bench.machine import ROOT
-from bench.peers import PEERS, Skip, make
-
-STEPS = 200
-"""Steps before the peak of memory is read: enough for arenas and caches to have grown."""
-
-
-def child(path: str, engine: str) -> dict:
-    """Seconds and MiB of this process; Python is up, nothing of the engine (nor NumPy) is imported yet."""
-    start = perf_counter()
-    case = pickle.loads(Path(path).read_bytes())  # imports NumPy, which every engine needs
-    try:
-        peer = make(engine, case)
-        loaded = perf_counter()
-        peer(0)
-    except Skip as reason:
-        return {"skipped": str(reason)}
-    first = perf_counter()
-    for index in range(STEPS):
-        peer(index)
-    return {"load_s": loaded - start, "first_s": first - loaded, "total_s": first - start, "peak_MiB": peak_mib()}
-
-
-def peak_mib() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+from bench.peers import PEERS
 
 
 def measure(names: list[str], rounds: int, engines: tuple[str, ...] = tuple(PEERS)) -> list[dict]:
@@ -53,9 +32,10 @@ def measure(names: list[str], rounds: int, engines: tuple[str, ...] = tuple(PEER
             path = Path(folder) / "case.pickle"
             path.write_bytes(pickle.dumps(prepared(name)))
             results = {engine: [] for engine in engines}
-            for _ in range(rounds):
+            for turn in range(rounds + 1):
                 for engine in engines:
-                    results[engine].append(in_fresh_process(path, engine))
+                    found = in_fresh_process(path, engine, byte_code=Path(folder) / "byte_code")
+                    results[engine] += [found] if turn else []
             rows += [summary(name, engine, found) for engine, found in results.items()]
             print(f"cold start of {name}: {len(engines) * rounds} processes", file=sys.stderr, flush=True)
     return rows
@@ -71,9 +51,12 @@ def prepared(name: str) -> cases.Case:
     return case
 
 
-def in_fresh_process(path: Path, engine: str) -> dict:
-    command = [sys.executable, "-m", "bench.cold", "--child", str(path), engine]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def in_fresh_process(path: Path, engine: str, *, byte_code: Path) -> dict:
+    """What a child finds; it takes compiled modules from the folder `byte_code`, and leaves there what it compiles."""
+    command = [sys.executable, "-m", "bench.start", str(path), engine]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(byte_code)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         return {"skipped": f"fails: {lines[-1][:160]}"}
@@ -89,13 +72,9 @@ def summary(name: str, engine: str, found: list[dict]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--child", nargs=2, metavar=("CASE", "ENGINE"), help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    if args.child:
-        print(json.dumps(child(*args.child)))
-    else:
-        print(json.dumps(measure([n for n in cases.COLD if n in cases.names()], args.rounds), indent=1))
+    print(json.dumps(measure([n for n in cases.COLD if n in cases.names()], args.rounds), indent=1))
 
 
 if __name__ == "__main__":

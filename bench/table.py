@@ -102,7 +102,8 @@ def full(found: dict) -> str:
     parts = [f"## {found['machine']['cpu']}, revision {found['revision']}, {found['date']}"]
     for run in found["speed"]:
         parts += [_settings(run["settings"]), _speed(run, found["cells"]), _skipped(run)]
-    parts += ["### Cold start: import + load + first step, and peak memory, in fresh processes", _cold(found["cold"])]
+    parts += ["### Cold start: import (byte code cached) + load + first step, and peak memory, in fresh processes"]
+    parts += [_cold(found["cold"])]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -6,9 +6,9 @@
 >>> probability = stream(frame)
 """
 
-from gateinfer import layers
+from typing import TYPE_CHECKING, Any
+
 from gateinfer._core import best_isa, isa_names
-from gateinfer.compose import Sequential, from_weights, load_arrays
 from gateinfer.errors import (
     GateInferError,
     ModelError,
@@ -24,6 +24,10 @@ from gateinfer.graph.states import State
 from gateinfer.model import Model, load
 from gateinfer.stream import Stream
 from gateinfer.validate import Report, validate
+
+if TYPE_CHECKING:
+    from gateinfer import layers
+    from gateinfer.compose import Sequential, from_weights, load_arrays
 
 __version__ = "0.1.0"
 
@@ -50,3 +54,21 @@ __all__ = [
     "load_arrays",
     "validate",
 ]
+
+_COMPOSING = ("Sequential", "from_weights", "load_arrays")
+
+
+def __getattr__(name: str) -> Any:
+    """What builds networks from arrays is imported when first named: loading a file does without."""
+    from importlib import import_module
+
+    if name == "layers":
+        return import_module("gateinfer.layers")
+    if name in _COMPOSING:
+        found = globals()[name] = getattr(import_module("gateinfer.compose"), name)
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -89,7 +89,8 @@ def _as_array(port: Port, value: Any, what: str) -> np.ndarray:
         array = np.asarray(value)
     except Exception as error:  # a caller's object may raise anything
         raise ShapeError(f"{what} {port.name!r}: cannot be read as an array: {error!r}") from error
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    # The exact type first: numpy.ma takes longer to import than a small model to load.
+    if type(value) is not np.ndarray and isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ShapeError(f"{what} {port.name!r}: masked elements have no value; use .filled(...)")
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"{what} {port.name!r}: expected {port.dtype}, got {array.dtype}; pass a numeric array")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,14 @@ import numpy as np
 from gateinfer.errors import ModelError, UnsupportedOp
 from gateinfer.graph.checks import uses
 from gateinfer.graph.ir import SEQUENCE, UNKNOWN_DTYPE, Graph, Node, Port, TensorType
-from gateinfer.loaders.onnx_writer import to_onnx
 
 _DTYPES = {"float": "f4", "double": "f8", "float16": "f2", "bool": "?"}
 
 
 @cache
 def available() -> bool:
-    """True when onnxruntime and onnx can be imported."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    """True when onnxruntime and onnx are installed. They are imported only for nodes that need them."""
+    return find_spec("onnx") is not None and find_spec("onnxruntime") is not None
 
 
 def foreign_types(
@@ -89,7 +84,11 @@ def _tensor_type(node: Node, arg: Any) -> TensorType:
 
 
 def _session(graph: Graph, label: str) -> Any:
-    import onnxruntime as ort
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise UnsupportedOp(f"{label}: no native operator, and onnxruntime cannot be imported: {error}") from None
+    from gateinfer.loaders.onnx_writer import to_onnx
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from gateinfer.errors import GateInferError, ShapeError, StateMismatch
 from gateinfer.graph.ir import Graph, Shapes
-from gateinfer.graph.lift import Lift
+from gateinfer.graph.lift import Lift, Specialize, find_lift
 from gateinfer.graph.states import State, refuse_unstreamable
-from gateinfer.graph.time_search import Specialize, find_lift
 
 MAX_LIFTS = 32
 """Entries kept per model; the one made first goes first."""
@@ -21,8 +20,7 @@ Slot = tuple[np.dtype, tuple[int, ...]]
 """Element type and shape of a result."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
+class _Refusal(NamedTuple):
     """Why nothing can be lifted: found out at the same cost, and asked for as often."""
 
     text: str

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gateinfer import _core, islands
-from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, UnsupportedOp, shown
+from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, shown
 from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer
 from gateinfer.graph.bind import bind_shapes, resolve
 from gateinfer.graph.fold import fold_constants, unsupported
@@ -23,12 +23,11 @@ from gateinfer.graph.values import deciding_inputs
 from gateinfer.graph.weights import check_weights, constant_elements
 from gateinfer.lifts import Lifts
 from gateinfer.loaders import load_graph
-from gateinfer.loaders.saved import dump_graph
 from gateinfer.lower import NATIVE_OPS
 from gateinfer.lower.target import Target, make_target
 from gateinfer.node_arg import NodeArg, node_arg
 from gateinfer.plan import Plan, PlanCache
-from gateinfer.trial import refuse_hopeless
+from gateinfer.trial import native_refusal, plan_first, refuse_hopeless
 
 if TYPE_CHECKING:
     from gateinfer.stream import Stream
@@ -123,13 +122,13 @@ class Model:
         self.graph = fold_constants(graph)
         self.fallback = fallback
         refused = unsupported(self.graph, NATIVE_OPS)
-        if refused and not (fallback and islands.available()):
-            raise UnsupportedOp(_refusal(refused))
+        may_fall_back = bool(fallback) and islands.available()
+        if refused and not may_fall_back:
+            raise native_refusal(refused)
         check_weights(self.graph)
         self.inputs: tuple[Port, ...] = tuple(self.graph.inputs)
         self.outputs: tuple[Port, ...] = tuple(self.graph.outputs)
-        native_only = not (fallback and islands.available())
-        self.plans = PlanCache(self.graph, target, constant_elements(graph), fallback=not native_only)
+        self.plans = PlanCache(self.graph, target, constant_elements(graph), fallback=may_fall_back)
         self._ports = {port.name: port for port in self.inputs}
         self._deciding = deciding_inputs(self.graph)
         self._last_plan: Plan | None = None
@@ -178,7 +177,7 @@ class Model:
         if any(port.name in self._deciding or port.shape is None for port in ports):
             return
         if all(port.type.is_static for port in ports):
-            self.plan({port.name: port.type.extents for port in ports}, {})
+            plan_first(self.graph, {port.name: port.type.extents for port in ports}, self.plan)
         else:
             defaults = self.graph.defaults
             refuse_hopeless(self.graph, refused, lambda s: self.plans.specialize(self.graph, s, defaults))
@@ -362,7 +361,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles as the file it came from: by path, or by content when it came as bytes or from arrays."""
-        source = dump_graph(self.graph) if self.source is None else self.source
+        source = self._saved() if self.source is None else self.source
         source = source if isinstance(source, bytes) else os.path.abspath(source)
         target = self.plans.target
         asked = self.isa, self.precision, self.threads, target.team.keep_hot if target.team else 0.0
@@ -375,7 +374,12 @@ class Model:
         ----------
         path : of the file, which is replaced. It holds plain arrays and a description; nothing in it is pickled.
         """
-        Path(path).write_bytes(dump_graph(self.graph))
+        Path(path).write_bytes(self._saved())
+
+    def _saved(self) -> bytes:
+        from gateinfer.loaders.saved import dump_graph
+
+        return dump_graph(self.graph)
 
     # ---- looking at it -----------------------------------------------------------------------------------------------
 
@@ -437,11 +441,3 @@ def _reloaded(
         raise
     except GateInferError:
         return again()
-
-
-def _refusal(refused: Sequence[str]) -> str:
-    listed = "\n  ".join(refused)
-    return (
-        f"{len(refused)} node(s) cannot run natively:\n  {listed}\n"
-        "Install onnxruntime and load with fallback='onnxruntime' to run them there, or export the model without them."
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +11,7 @@ from gateinfer.graph.ir import Port
 _ONNX_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bool": "bool"}
 
 
-@dataclass(frozen=True, slots=True)
-class NodeArg:
+class NodeArg(NamedTuple):
     """An input or output as onnxruntime describes it."""
 
     name: str

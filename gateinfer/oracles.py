@@ -14,7 +14,6 @@ from gateinfer.feeds import as_feed
 from gateinfer.graph.fold import specialize
 from gateinfer.graph.ir import Graph, Port
 from gateinfer.loaders import is_onnx
-from gateinfer.loaders.onnx_writer import to_onnx
 from gateinfer.lower.target import Target
 
 if TYPE_CHECKING:
@@ -78,6 +77,8 @@ def _onnx_source(model: Model) -> str | bytes:
 
 
 def _as_onnx(graph: Graph) -> bytes:
+    from gateinfer.loaders.onnx_writer import to_onnx
+
     try:
         return bytes(to_onnx(graph).SerializeToString())
     except ImportError:

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from gateinfer.graph.lift import Lift, lift_states
 from gateinfer.graph.recognise import WeightStore, compacted, recognise
 from gateinfer.lower import Lowered, lower
 from gateinfer.lower.target import Target
-from gateinfer.stages import Staged, StagedRunner, lower_in_stages
+
+if TYPE_CHECKING:
+    from gateinfer.stages import Staged, StagedRunner
 
 _Key = tuple[Hashable, Hashable, Hashable]
 """(shapes, constants, carried pairs)."""
@@ -74,6 +77,8 @@ class PlanCache:
         self.weights: dict[Hashable, object] = {}
         self.cells = WeightStore()
         self._plans: OrderedDict[tuple[_Key, Hashable], Plan] = OrderedDict()
+        self._last_graph: tuple[Hashable, Graph] | None = None
+        """The search for states looks at the graph that a plan is made of next."""
         self._lock = threading.Lock()
         self._file_elements = file_elements
         self._process = os.getpid()
@@ -139,13 +144,18 @@ class PlanCache:
         self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray]
     ) -> Graph:
         """`graph`, which is the model's but for free extents of inputs, as programs of the model are made from it."""
+        wanted = _key(shapes, values, ())[:2]
         if graph is self.graph:
-            wanted = _key(shapes, values, ())[:2]
+            if self._last_graph and self._last_graph[0] == wanted:
+                return self._last_graph[1]
             for (made_for, lift), plan in list(self._plans.items()):
                 if lift is None and made_for[:2] == wanted:
                     return plan.graph
         folded = specialize(graph, shapes, values, self._foreign_types if self.fallback else None)
-        return recognise(in_float32(folded), self.cells)
+        found = recognise(in_float32(folded), self.cells)
+        if graph is self.graph:
+            self._last_graph = wanted, found
+        return found
 
     def _lower(self, graph: Graph, states: Sequence[tuple[str, str]]) -> Lowered | Staged:
         """One native program, or stages once nodes are refused; what a stage refuses in turn joins the islands."""
@@ -153,6 +163,8 @@ class PlanCache:
         while True:
             try:
                 if foreign:
+                    from gateinfer.stages import lower_in_stages
+
                     return lower_in_stages(graph, foreign, self.target, self.weights, states)
                 return lower(graph, self.target, self.weights, states)
             except UnsupportedOp as refusal:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NoReturn
 
@@ -119,16 +117,15 @@ class StateStore(MutableMapping[str, np.ndarray]):
 
     def snapshot(self) -> bytes:
         """All arrays in NumPy's npz format."""
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w") as file:
-            for name in self:
-                with file.open(f"{name}.npy", "w") as item:
-                    np.lib.format.write_array(item, self[name], version=(1, 0), allow_pickle=False)
-        return content.getvalue()
+        from gateinfer.snapshot import write_snapshot
+
+        return write_snapshot(self)
 
     def restore(self, snapshot: bytes) -> None:
         """Takes all arrays of a snapshot, or none: StateMismatch when one does not fit."""
-        arrays = _read_snapshot(snapshot)
+        from gateinfer.snapshot import read_snapshot
+
+        arrays = read_snapshot(snapshot)
         if arrays.keys() != self._ports.keys():
             raise StateMismatch(f"the snapshot holds {', '.join(arrays)}; this stream has {', '.join(self)}")
         for name, array in arrays.items():
@@ -159,27 +156,6 @@ def _row_numbers(rows: Any, count: int) -> np.ndarray:
     if not is_list or any(not -count <= row < count for row in chosen):
         raise StateMismatch(f"rows: expected numbers below {count} or {count} bools, got {shown(rows)}")
     return chosen.astype(np.intp)
-
-
-def _read_snapshot(snapshot: bytes) -> Arrays:
-    try:
-        with zipfile.ZipFile(io.BytesIO(snapshot)) as file:
-            return {item.filename.removesuffix(".npy"): _read_array(file, item) for item in file.infolist()}
-    except Exception as error:  # zipfile and NumPy raise what they like on bytes that somebody has changed
-        raise StateMismatch(f"not a snapshot of a stream: {error}") from None
-
-
-def _read_array(file: zipfile.ZipFile, item: zipfile.ZipInfo) -> np.ndarray:
-    """One array, believed only as far as its bytes go: nothing is allocated for a size that a header claims."""
-    if item.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{item.filename} is compressed")
-    content = io.BytesIO(file.read(item))
-    if np.lib.format.read_magic(content) != (1, 0):
-        raise ValueError(f"{item.filename} is not in NumPy's first format")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
-    if dtype.hasobject:
-        raise ValueError(f"{item.filename} holds Python objects")
-    return np.frombuffer(content.read(), dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def check_state(port: Port, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:

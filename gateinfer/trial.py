@@ -1,15 +1,42 @@
-"""Whether a model with open shapes can run at all: what no shapes can cure is told when it is loaded."""
+"""What is told when a model is loaded: whether it runs at its shapes, or, where they are open, at any."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 
 from gateinfer.errors import GateInferError, UnsupportedOp
 from gateinfer.graph.ir import Graph, Port, Shapes, all_nodes
 from gateinfer.graph.sequences import SEQUENCE_OPS
+from gateinfer.graph.states import detect_states
 
 EXTENTS = (16, 1, 3)
 """What open extents are taken as, in turn, until the graph can be specialised."""
+
+
+def native_refusal(refused: Collection[str]) -> UnsupportedOp:
+    """The error for nodes, by label, that have no native form where nothing else may run them."""
+    listed = "\n  ".join(refused)
+    return UnsupportedOp(
+        f"{len(refused)} node(s) cannot run natively:\n  {listed}\n"
+        "Install onnxruntime and load with fallback='onnxruntime' to run them there, or export the model without them."
+    )
+
+
+def plan_first(graph: Graph, shapes: Shapes, plan: Callable[..., object]) -> None:
+    """Make the plan that is asked for first: of streams where the file has states, else of `run`.
+
+    Parameters
+    ----------
+    graph : folded.
+    shapes : of all inputs without a default.
+    plan : `Model.plan`, which raises what is wrong.
+    """
+    with suppress(GateInferError):  # states may be ambiguous or not fit, which a stream tells and `run` does not mind
+        if states := detect_states(graph):
+            plan(shapes, {}, tuple((state.input, state.output) for state in states))
+            return
+    plan(shapes, {})
 
 
 def refuse_hopeless(graph: Graph, suspects: Collection[str], specialize: Callable[[Shapes], Graph]) -> None:

@@ -100,8 +100,18 @@ def test_cold_start_is_measured_in_a_fresh_process(tmp_path):
 
     path = tmp_path / "case.pickle"
     path.write_bytes(pickle.dumps(cases.load("lstm-16-step")))
-    result = cold.in_fresh_process(path, "NumPy")
+    result = cold.in_fresh_process(path, "NumPy", byte_code=tmp_path / "compiled")
+    assert 0 < result["numpy_s"] < result["load_s"]
+    assert [*(tmp_path / "compiled").rglob("bench/cases.*.pyc")], "no byte code was left for the next process"
     assert result["total_s"] == pytest.approx(result["load_s"] + result["first_s"]) and result["peak_MiB"] > 1
+
+
+def test_a_cold_start_counts_what_the_engine_itself_imports():
+    code = "import sys, bench.start; early = set(sys.modules)\nimport bench.peers.onnxruntime\n"
+    code += "print('numpy' in early, 'pathlib' in early, 'gateinfer' in sys.modules)"
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split() == ["False"] * 3
 
 
 # ---- what is written about the results ----

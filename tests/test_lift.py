@@ -13,7 +13,7 @@ from sequence_nets import Net, loop_net, random_net
 
 import gateinfer as gi
 from gateinfer.errors import GateInferError, ShapeError, StateMismatch
-from gateinfer.graph.time_search import find_lift
+from gateinfer.graph.lift import find_lift
 
 RNG = np.random.default_rng(5)
 

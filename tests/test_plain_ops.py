@@ -75,6 +75,14 @@ CASES += [
     ("Split", [INTS, i8(1, 2)], {"axis": -1}, 2),
     ("MatMul", [FLOATS, FLOATS.T], {}, 1),
     ("MatMul", [INTS, STEPS], {}, 1),
+    ("ReduceProd", [INTS], {"axes": [-1]}, 1),
+    ("ReduceProd", [FLOATS[None]], {"axes": [2, 0], "keepdims": 0}, 1),
+    ("ReduceProd", [INTS[:0].astype("i4")], {"keepdims": 0}, 1),
+    ("ReduceSum", [INTS.astype("i4")], {"keepdims": 0}, 1),
+    ("ReduceSum", [INTS[:0], i8(0)], {}, 1),
+    ("ReduceSum", [INTS, i8(0)], {}, 1),
+    ("ReduceSum", [FLOATS, i8(1, 0)], {"keepdims": 0}, 1),
+    ("ReduceSum", [FLOATS], {"noop_with_empty_axes": 1}, 1),
 ]  # fmt: skip
 
 

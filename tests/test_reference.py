@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import grid
 import numpy as np
@@ -175,7 +174,7 @@ def test_layout_one_is_batch_first(kind: str) -> None:
     arrays = _arrays(kind, D=2) | {"sequence_lens": np.array([4, 0, 2])}
     swapped = {n: a.swapaxes(0, 1) if n in ("X", "initial_h", "initial_c") else a for n, a in arrays.items()}
     Y, *finals = CELLS[kind](**arrays, spec=spec)
-    Y_swapped, *finals_swapped = CELLS[kind](**swapped, spec=replace(spec, layout=1))
+    Y_swapped, *finals_swapped = CELLS[kind](**swapped, spec=spec._replace(layout=1))
     np.testing.assert_array_equal(Y_swapped, Y.transpose(2, 0, 1, 3))
     for batch_first, time_first in zip(finals_swapped, finals, strict=True):
         np.testing.assert_array_equal(batch_first, time_first.swapaxes(0, 1))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 
-from bench.cases import Case
-from gateinfer.bench import bind_arrays
+from bench.cases import Case, Frame
 
 
 def session(case: Case, threads: int) -> ort.InferenceSession:
@@ -15,6 +14,16 @@ def session(case: Case, threads: int) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return ort.InferenceSession(case.model, options, providers=["CPUExecutionProvider"])
+
+
+def bind_arrays(session: ort.InferenceSession, inputs: Frame, outputs: Frame) -> ort.IOBinding:
+    """As `gateinfer.bench.bind_arrays`, whose import would count as onnxruntime's when it starts cold."""
+    binding = session.io_binding()
+    for name, array in inputs.items():
+        binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+    for name, array in outputs.items():
+        binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+    return binding
 
 
 class Run:

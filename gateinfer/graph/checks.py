@@ -38,7 +38,8 @@ def captures(graph: Graph, known: Captures | None = None) -> set[str]:
 
 def uses(node: Node, known: Captures | None = None) -> set[str]:
     """Names that `node` reads, those that its sub-graphs capture included."""
-    used = {n for n in node.inputs if n}
+    used = set(node.inputs)
+    used.discard("")
     for graph in subgraphs(node):
         used |= captures(graph, known)
     return used

@@ -122,4 +122,4 @@ def _renamed(names: tuple[str, ...], aliases: Mapping[str, str]) -> tuple[str, .
 
 
 def _as_float32(found: TensorType) -> TensorType:
-    return replace(found, dtype=FLOAT) if found.dtype in _OTHERS else found
+    return found._replace(dtype=FLOAT) if found.dtype in _OTHERS else found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,7 @@ RECURRENT: Final = ("LSTM", "GRU", "RNN")
 """The recurrent operators of the default domain."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorType:
+class TensorType(NamedTuple):
     """Element type and shape of a value. `shape` is None when not even the rank is known."""
 
     dtype: np.dtype
@@ -158,13 +157,15 @@ def first_output(node: Node) -> str:
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def subgraphs(node: Node) -> Iterator[Graph]:
+def subgraphs(node: Node) -> list[Graph]:
     """The graphs among a node's attributes."""
+    found: list[Graph] = []
     for value in node.attrs.values():
         if isinstance(value, Graph):
-            yield value
+            found.append(value)
         elif isinstance(value, list):
-            yield from (v for v in value if isinstance(v, Graph))
+            found += [v for v in value if isinstance(v, Graph)]
+    return found
 
 
 def all_nodes(graph: Graph) -> Iterator[Node]:

@@ -6,17 +6,18 @@ chunk length.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from gateinfer.errors import StateMismatch
 from gateinfer.graph.evaluate import can_evaluate, evaluate
-from gateinfer.graph.ir import Graph, Node, Port, TensorType, all_nodes
+from gateinfer.graph.ir import Graph, Node, Port, Shapes, TensorType, all_nodes
 from gateinfer.graph.lift_loops import LoopEnd, open_loops
+from gateinfer.graph.live import downstream, upstream
 from gateinfer.graph.states import C0, H0, RECURRENT, Y_C, Y_H, State
-from gateinfer.graph.time_axis import downstream, upstream
 
 X, R = 0, 2
 SLOTS = {"h": (H0, Y_H), "c": (C0, Y_C)}
@@ -25,9 +26,10 @@ SLOTS = {"h": (H0, Y_H), "c": (C0, Y_C)}
 Axes = dict[str, int]
 """Time axis by frame input."""
 
+Specialize = Callable[[Graph, Shapes, Mapping[str, np.ndarray]], Graph]
 
-@dataclass(frozen=True, slots=True)
-class End:
+
+class End(NamedTuple):
     """One state of one recurrent node: `number` counts the recurrent nodes of a specialised graph."""
 
     number: int
@@ -84,6 +86,8 @@ class Lift:
 
 def opened(graph: Graph, axes: Axes) -> Graph:
     """`graph` with free extents along `axes` of its inputs; named ones are free already."""
+    if not axes:
+        return graph
     inputs = []
     for port in graph.inputs:
         shape = list(port.shape or ())
@@ -92,6 +96,48 @@ def opened(graph: Graph, axes: Axes) -> Graph:
             port = Port(port.name, TensorType(port.dtype, tuple(shape)))
         inputs.append(port)
     return replace(graph, inputs=inputs)
+
+
+def find_lift(
+    graph: Graph,
+    states: Sequence[State],
+    shapes: Shapes,
+    values: Mapping[str, np.ndarray],
+    specialize: Specialize,
+) -> Lift | None:
+    """What a stream has to lift for frames of these shapes; None when the file's own states are all there is.
+
+    Parameters
+    ----------
+    graph : folded.
+    states : pairs the file has.
+    shapes : of all inputs that stay inputs, states included; extents along time do not matter.
+    values : of the inputs that are constants.
+    specialize : as `fold.specialize`.
+
+    Raises
+    ------
+    StateMismatch
+        Frames could not equal one long run: names the node that mixes over time and what to do.
+    GateInferError
+        The graph cannot be specialised for these shapes.
+    """
+    if not may_lift(graph, states) and not _has_found_cells(graph, states, shapes, values, specialize):
+        return None
+    from gateinfer.graph.time_search import Search
+
+    return Search(graph, states, shapes, values, specialize).find()
+
+
+def _has_found_cells(
+    graph: Graph, states: Sequence[State], shapes: Shapes, values: Mapping[str, np.ndarray], specialize: Specialize
+) -> bool:
+    """True when cells written out step by step became recurrent nodes that start anew, in a file without states."""
+    if states or any(node.op in RECURRENT for node in graph.nodes):
+        return False
+    found = specialize(graph, shapes, values)
+    starts = [node.input(SLOTS[kind][0]) for node in recurrent_nodes(found) for kind in free_slots(node, set())]
+    return any(not start or constant_value(found, start) is not None for start in starts)
 
 
 def may_lift(graph: Graph, states: Sequence[State]) -> bool:

@@ -6,7 +6,8 @@ A loop of one turn is folded away and a recognised cell is no loop any more, so 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +15,7 @@ from gateinfer.errors import GateInferError
 from gateinfer.graph.ir import UNKNOWN_DTYPE, Graph, Node, Port, TensorType
 
 
-@dataclass(frozen=True, slots=True)
-class LoopEnd:
+class LoopEnd(NamedTuple):
     """One carried value of a loop: node by its first output, positions of the value before and behind it."""
 
     node: str

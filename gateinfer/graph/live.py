@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from gateinfer.graph.checks import Captures, uses
 from gateinfer.graph.ir import Node, Port, subgraphs
@@ -42,3 +42,23 @@ def renamed(node: Node, names: Mapping[str, str]) -> Node:
     return node.changed(
         inputs=tuple(names.get(n, n) for n in node.inputs), outputs=tuple(names.get(n, n) for n in node.outputs)
     )
+
+
+def downstream(nodes: Iterable[Node], names: Collection[str]) -> set[str]:
+    """`names` and all values computed from them."""
+    found = set(names)
+    known: Captures = {}
+    for node in nodes if found else ():
+        if not found.isdisjoint(uses(node, known)):
+            found.update(filter(None, node.outputs))
+    return found
+
+
+def upstream(nodes: Sequence[Node], names: Collection[str]) -> set[str]:
+    """`names` and all values they are computed from."""
+    found = set(names)
+    known: Captures = {}
+    for node in reversed(nodes):
+        if not found.isdisjoint(node.outputs):
+            found |= uses(node, known)
+    return found

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from gateinfer.graph.infer.reductions import reduce_axes
 from gateinfer.graph.infer.registry import Query
 from gateinfer.graph.infer.views import slice_ranges
 from gateinfer.graph.ir import Node, TensorType
@@ -102,8 +103,7 @@ def _transpose(node: Node, _types: Sequence[TensorType], values: Values, _opset:
 
 
 def _slice(node: Node, _types: Sequence[TensorType], values: Values, opset: int) -> list[np.ndarray]:
-    given = [None if value is None else TensorType(value.dtype, value.shape) for value in values]
-    kept = slice_ranges(Query(node, given, values, opset))
+    kept = slice_ranges(_query(node, values, opset))
     # A range that runs down to the first element stops at -1, which a slice would count from the end.
     return [values[0][tuple(slice(r.start, r.stop if r.stop >= 0 else None, r.step) for r in kept)]]
 
@@ -118,9 +118,22 @@ def _split(node: Node, types: Sequence[TensorType], values: Values, _opset: int)
     return np.split(values[0], ends, axis)[: len(types)]  # what is left may be parts that have no name
 
 
+def _reduce(node: Node, types: Sequence[TensorType], values: Values, opset: int) -> list[np.ndarray]:
+    axes = tuple(reduce_axes(_query(node, values, opset)))
+    return [_REDUCED[node.op].reduce(values[0], axis=axes, dtype=types[0].dtype).reshape(types[0].extents)]
+
+
+def _query(node: Node, values: Values, opset: int) -> Query:
+    given = [None if value is None else TensorType(value.dtype, value.shape) for value in values]
+    return Query(node, given, values, opset)
+
+
+_REDUCED: Final = {"ReduceProd": np.multiply, "ReduceSum": np.add}
+"""Those that have a result where nothing is reduced; the others stay with `onnx.reference`."""
+
 _OTHERS: Final = {
     "Reshape": _reshape, "Squeeze": _reshape, "Unsqueeze": _reshape, "Flatten": _reshape, "Cast": _cast,
     "CastLike": _cast, "Expand": _expand, "ConstantOfShape": _fill, "Range": _range, "Gather": _gather,
     "GatherElements": _gather_elements, "Concat": _concat, "Transpose": _transpose, "Slice": _slice, "Split": _split,
-    "MatMul": _matmul,
+    "MatMul": _matmul, **dict.fromkeys(_REDUCED, _reduce),
 }  # fmt: skip

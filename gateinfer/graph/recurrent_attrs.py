@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateinfer.errors import ModelError, UnsupportedOp
 from gateinfer.graph.ir import Node
@@ -46,8 +45,7 @@ _KNOWN: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Recurrent:
+class Recurrent(NamedTuple):
     """What the attributes of a recurrent node say.
 
     Attributes

@@ -161,7 +161,7 @@ class Rewriter:
         else:
             self.emit(node, scope, nodes)
         for result, pieces, stack in grown:
-            self.sequences[self.define(scope, result)] = (*pieces, replace(stack, source=scope[stack.source]))
+            self.sequences[self.define(scope, result)] = (*pieces, stack._replace(source=scope[stack.source]))
 
     def _fold_if(self, node: Node, scope: Scope, nodes: list[Node]) -> None:
         condition = self.values.get(node.input(0))

@@ -7,12 +7,13 @@ is [outer, steps, inner]. Indices and constants are judged by value, so a graph 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from gateinfer.graph import time_rules  # noqa: F401  (registers the rules)
 from gateinfer.graph.checks import uses
 from gateinfer.graph.ir import SEQUENCE, Graph, Node, first_output
+from gateinfer.graph.live import downstream
 from gateinfer.graph.time_place import GONE, RULES, Place, Scan, Step
 
 
@@ -78,21 +79,3 @@ class Tracker:
         """What the node to blame does when one of `names` is not pointwise in time."""
         places = (self.places[name] for name in names if name in self.places)
         return next((place.fault for place in places if place.fault), "")
-
-
-def downstream(nodes: Iterable[Node], names: Collection[str]) -> set[str]:
-    """`names` and all values computed from them."""
-    found = set(names)
-    for node in nodes:
-        if found and not found.isdisjoint(uses(node)):
-            found.update(filter(None, node.outputs))
-    return found
-
-
-def upstream(nodes: Sequence[Node], names: Collection[str]) -> set[str]:
-    """`names` and all values they are computed from."""
-    found = set(names)
-    for node in reversed(nodes):
-        if not found.isdisjoint(node.outputs):
-            found |= uses(node)
-    return found

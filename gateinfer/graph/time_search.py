@@ -5,7 +5,7 @@ All of this looks at graphs specialised for two lengths: there the shapes are kn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -19,18 +19,19 @@ from gateinfer.graph.lift import (
     End,
     Lift,
     R,
+    Specialize,
     X,
     constant_value,
     free_slots,
-    may_lift,
     opened,
     recurrent_nodes,
     stray_nodes,
 )
 from gateinfer.graph.lift_loops import LoopEnd, find_loop_ends, open_loops
+from gateinfer.graph.live import downstream
 from gateinfer.graph.recurrent_attrs import parse_recurrent
 from gateinfer.graph.states import H0, RECURRENT, State
-from gateinfer.graph.time_axis import Tracker, downstream
+from gateinfer.graph.time_axis import Tracker
 from gateinfer.graph.values import DECIDING
 
 PROBES = (29, 31, 37, 41, 43, 47, 53, 59)
@@ -44,50 +45,10 @@ KEEPING = (*RECURRENT, "Loop", "Scan")
 LENS = 4
 """Input of a recurrent node that follows the length."""
 
-Specialize = Callable[[Graph, Shapes, Mapping[str, np.ndarray]], Graph]
 
+class Search:
+    """Of one graph, for frames of these shapes. The arguments are those of `lift.find_lift`."""
 
-def find_lift(
-    graph: Graph,
-    states: Sequence[State],
-    shapes: Shapes,
-    values: Mapping[str, np.ndarray],
-    specialize: Specialize,
-) -> Lift | None:
-    """What a stream has to lift for frames of these shapes; None when the file's own states are all there is.
-
-    Parameters
-    ----------
-    graph : folded.
-    states : pairs the file has.
-    shapes : of all inputs that stay inputs, states included; extents along time do not matter.
-    values : of the inputs that are constants.
-    specialize : as `fold.specialize`.
-
-    Raises
-    ------
-    StateMismatch
-        Frames could not equal one long run: names the node that mixes over time and what to do.
-    GateInferError
-        The graph cannot be specialised for these shapes.
-    """
-    if not may_lift(graph, states) and not _has_found_cells(graph, states, shapes, values, specialize):
-        return None
-    return _Search(graph, states, shapes, values, specialize).find()
-
-
-def _has_found_cells(
-    graph: Graph, states: Sequence[State], shapes: Shapes, values: Mapping[str, np.ndarray], specialize: Specialize
-) -> bool:
-    """True when cells written out step by step became recurrent nodes that start anew, in a file without states."""
-    if states or any(node.op in RECURRENT for node in graph.nodes):
-        return False
-    found = specialize(graph, shapes, values)
-    starts = [node.input(SLOTS[kind][0]) for node in recurrent_nodes(found) for kind in free_slots(node, set())]
-    return any(not start or constant_value(found, start) is not None for start in starts)
-
-
-class _Search:
     def __init__(
         self,
         graph: Graph,

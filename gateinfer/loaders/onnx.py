@@ -1,23 +1,25 @@
-"""Reads .onnx files. The `onnx` package is imported when the first model is loaded."""
+"""Reads .onnx files."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
-from gateinfer.errors import GateInferError, ModelError
+from gateinfer.errors import ModelError
 from gateinfer.graph.checks import check_graph, refuse_nonfinite_weights
 from gateinfer.graph.infer.recurrent import check_recurrent_nodes
 from gateinfer.graph.ir import Graph
 from gateinfer.loaders.files import read_source, refuse_others
 from gateinfer.loaders.onnx_functions import check_functions
 from gateinfer.loaders.onnx_graph import GraphReader
+from gateinfer.loaders.onnx_messages import new_model
 from gateinfer.loaders.onnx_tensors import TensorReader
 
 _FIRST_IR_WITH_OPSET: Final = 3
 _FIRST_IR_WITH_OPTIONAL_INITIALIZER_INPUTS: Final = 4
+_OPSET_OF_ANY_PACKAGE: Final = 21
+"""The operator set of the oldest `onnx` package that is supported."""
 
 
 def load_onnx(source: str | os.PathLike[str] | bytes, *, allow_nonfinite: bool = False) -> Graph:
@@ -38,11 +40,10 @@ def load_onnx(source: str | os.PathLike[str] | bytes, *, allow_nonfinite: bool =
     GateInferError
         When the `onnx` package is missing.
     """
-    onnx = _import_onnx()
     content, folder = read_source(source)
     try:
-        model = _inline_functions(onnx, _parse(onnx, content))
-        graph = _read(onnx, model, folder)
+        model = _inline_functions(_parse(new_model(), content))
+        graph = _read(model, folder)
         if not allow_nonfinite:
             refuse_nonfinite_weights(graph)
         return graph
@@ -50,20 +51,11 @@ def load_onnx(source: str | os.PathLike[str] | bytes, *, allow_nonfinite: bool =
         raise ModelError(f"the model is too deep or too large to read ({type(error).__name__})") from None
 
 
-def _import_onnx() -> ModuleType:
-    try:
-        import onnx
-    except ImportError:
-        raise GateInferError("reading .onnx files needs the onnx package: pip install gateinfer[onnx]") from None
-    return onnx
-
-
-def _parse(onnx: ModuleType, content: bytes) -> Any:
+def _parse(model: Any, content: bytes) -> Any:
     from google.protobuf.message import DecodeError
 
     if not content:
         raise ModelError("the model is empty (0 bytes)")
-    model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
     except (DecodeError, UnicodeDecodeError, ValueError) as error:
@@ -77,7 +69,7 @@ def _parse(onnx: ModuleType, content: bytes) -> Any:
     return model
 
 
-def _inline_functions(onnx: ModuleType, model: Any) -> Any:
+def _inline_functions(model: Any) -> Any:
     if not model.functions:
         return model
     check_functions(model)
@@ -89,8 +81,8 @@ def _inline_functions(onnx: ModuleType, model: Any) -> Any:
         raise ModelError(f"the model's local functions cannot be inlined: {str(error)[:300]}") from None
 
 
-def _read(onnx: ModuleType, model: Any, folder: Path | None) -> Graph:
-    opset = _default_opset(model, onnx.defs.onnx_opset_version())
+def _read(model: Any, folder: Path | None) -> Graph:
+    opset = _default_opset(model)
     overridable = model.ir_version >= _FIRST_IR_WITH_OPTIONAL_INITIALIZER_INPUTS
     graph = GraphReader(TensorReader(folder), opset).read_main(model.graph, overridable)
     if not graph.outputs:
@@ -101,7 +93,7 @@ def _read(onnx: ModuleType, model: Any, folder: Path | None) -> Graph:
     return graph
 
 
-def _default_opset(model: Any, newest: int) -> int:
+def _default_opset(model: Any) -> int:
     versions = {o.version for o in model.opset_import if o.domain in ("", "ai.onnx")}
     if not versions:
         if model.ir_version < _FIRST_IR_WITH_OPSET or model.opset_import:
@@ -110,6 +102,13 @@ def _default_opset(model: Any, newest: int) -> int:
     if len(versions) > 1:
         raise ModelError(f"opset_import names the default domain with different versions: {sorted(versions)}")
     version = versions.pop()
+    newest = _OPSET_OF_ANY_PACKAGE if version <= _OPSET_OF_ANY_PACKAGE else _newest_opset()
     if not 1 <= version <= newest:
         raise ModelError(f"operator set version {version}: the installed onnx package knows 1 to {newest}")
     return version
+
+
+def _newest_opset() -> int:
+    from onnx import defs
+
+    return int(defs.onnx_opset_version())

@@ -20,11 +20,6 @@ DTYPES: Final = {
 }  # fmt: skip
 
 
-def is_safetensors(content: bytes) -> bool:
-    """Whether the length of the header and its first character are right."""
-    return content[8:9] == b"{" and int.from_bytes(content[:8], "little") <= len(content) - 8
-
-
 def read_safetensors(content: bytes) -> dict[str, np.ndarray]:
     """All arrays by key, read-only, without a copy; bfloat16 becomes float32.
 

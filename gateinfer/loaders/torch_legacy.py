@@ -8,20 +8,14 @@ from typing import Any, Final
 import numpy as np
 
 from gateinfer.errors import ModelError
+from gateinfer.loaders.forms import LEGACY_MAGIC
 from gateinfer.loaders.pickle_machine import STORAGES, Machine, Storage
 
 MAX_PICKLE: Final = 2**22
 """Bytes of the pickles in front of the arrays."""
 
-_MAGIC: Final = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
-"""The first pickle: a number."""
 _COUNT: Final = np.dtype("<i8")
 """In front of each array: how many elements it has."""
-
-
-def is_legacy(content: bytes) -> bool:
-    """Whether these bytes are such a file."""
-    return content.startswith(_MAGIC)
 
 
 def read_legacy(content: bytes) -> tuple[Any, LegacyMembers, str]:
@@ -33,7 +27,7 @@ def read_legacy(content: bytes) -> tuple[Any, LegacyMembers, str]:
         For corrupt files, and for anything but dicts of tensors.
     """
     file = io.BytesIO(content[:MAX_PICKLE])
-    file.seek(len(_MAGIC))
+    file.seek(len(LEGACY_MAGIC))
     Machine().run(file)
     system = Machine().run(file)
     if not isinstance(system, dict) or not system.get("little_endian", True):

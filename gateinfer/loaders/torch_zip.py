@@ -14,9 +14,10 @@ import numpy as np
 
 from gateinfer.errors import ModelError
 from gateinfer.loaders.archive import Archive
+from gateinfer.loaders.forms import is_legacy
 from gateinfer.loaders.pickle_machine import STORAGES, Machine, Storage, TensorRef
 from gateinfer.loaders.safetensors import from_bfloat16
-from gateinfer.loaders.torch_legacy import is_legacy, read_legacy
+from gateinfer.loaders.torch_legacy import read_legacy
 
 MAX_PICKLE: Final = 2**22
 """Bytes of the description of all tensors."""
@@ -64,11 +65,6 @@ def _read_zip(content: bytes) -> tuple[Any, Members, str]:
     if archive.size(descriptions[0]) > MAX_PICKLE:
         raise ModelError(f"data.pkl has {archive.size(descriptions[0])} bytes, at most {MAX_PICKLE} expected")
     return Machine().run(archive.read(descriptions[0])), archive, f"{folder}data/"
-
-
-def is_torch(names: list[str]) -> bool:
-    """Whether these members are those of a .pt file."""
-    return any(name.endswith("/data.pkl") for name in names)
 
 
 def _tensors(root: dict[Any, Any]) -> Iterator[tuple[str, TensorRef]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -69,7 +68,7 @@ def _without(window: Sliding, taps: tuple[slice, ...]) -> Sliding:
     """`window` reduced to `taps`."""
     axes = zip(taps, window.dilation, window.pads, strict=True)
     pads = tuple((begin - taps.start * dilation, end) for taps, dilation, (begin, end) in axes)
-    return replace(window, kernel=tuple(t.stop - t.start for t in taps), pads=pads)
+    return window._replace(kernel=tuple(t.stop - t.start for t in taps), pads=pads)
 
 
 def parameters(ctx: Lowering, node: Node, x: Tensor) -> tuple[np.ndarray, np.ndarray | None, int]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,7 @@ from gateinfer.lower.tensor import Tensor
 from gateinfer.lower.window import WINDOW_ATTRS, Sliding, crop, planar, sliding
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(NamedTuple):
     """Along one axis, the output positions `first`, first + stride, ..
 
     There, `taps` of the mirrored kernel see inputs, `dilation` apart; the other taps see gaps between inputs.
@@ -109,7 +108,7 @@ def _mirrored(node: Node, window: Sliding, x: Tensor, out: Tensor) -> Sliding:
         begins = _begins_for_shape(node, window, x, out)
     reach = [dilation * (kernel - 1) for kernel, dilation in zip(window.kernel, window.dilation, strict=True)]
     pads = tuple((far - begin, 0) for far, begin in zip(reach, begins, strict=True))
-    return replace(window, stride=(1,) * len(reach), pads=pads)
+    return window._replace(stride=(1,) * len(reach), pads=pads)
 
 
 def _begins_for_shape(node: Node, window: Sliding, x: Tensor, out: Tensor) -> list[int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from gateinfer.lower.registry import lowers
 from gateinfer.lower.tensor import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(NamedTuple):
     """A window whose axes are letters, and its value if that is known and whole."""
 
     letters: str

@@ -6,8 +6,8 @@ The form of the node is that of graph/loops.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,7 @@ ENDLESS = 2**62
 """Trip count of a loop that only its condition ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """A lowered body: external tensors by name, of those that enter and of those that come out."""
 
     program: Program

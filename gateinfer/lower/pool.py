@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gateinfer.errors import UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering
@@ -62,4 +60,4 @@ def _padded(ctx: Lowering, x: Tensor, window: Sliding) -> tuple[Tensor, Sliding]
     for axis, (begin, _) in enumerate(window.pads, start=2):
         center = center.slice(axis, begin, x.shape[axis])
     ctx.copy(center, x)
-    return full, replace(window, pads=((0, 0),) * len(window.pads))
+    return full, window._replace(pads=((0, 0),) * len(window.pads))

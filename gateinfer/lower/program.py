@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ Slot = tuple[int, np.dtype, Shape]
 """External tensor of a port: (tensor id, dtype, shape)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lowered:
+class Lowered(NamedTuple):
     """A program and the external tensors that its graph's ports became.
 
     `sources`: per op the first output of the node of `graph` it is for, or "" for copies to where outputs belong.

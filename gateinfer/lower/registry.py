@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateinfer.errors import UnsupportedOp
 from gateinfer.graph.ir import Node
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     LowerFn = Callable[[Lowering, Node], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """How one operator is lowered, and the attributes its function reads."""
 
     lower: LowerFn

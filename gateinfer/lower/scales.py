@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ LARGEST = 1e37
 """Folded weights stay well inside float32."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scales:
+class Scales(NamedTuple):
     """What follows a product: `last` is the node that makes the final result, `names` the constants on the way."""
 
     last: Node

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,8 +27,7 @@ def dense_strides(shape: Sequence[int]) -> Shape:
     return tuple(strides)
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
     """A strided window on tensor `id` of a program: element (i0, i1, ..) is at offset + i0 * strides[0] + ..
 
     Offset and strides count elements. Strides may be 0 (broadcast) or negative. The methods return new windows on the

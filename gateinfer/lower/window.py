@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateinfer.errors import UnsupportedOp
 from gateinfer.graph.ir import Node
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 WINDOW_ATTRS = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
 
 
-@dataclass(frozen=True, slots=True)
-class Sliding:
+class Sliding(NamedTuple):
     """A window over the spatial axes, and the (begin, end) padding of each; ends may be more than the output needs."""
 
     kernel: Shape

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -15,8 +14,7 @@ _AUTO_PAD: Final = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 _CONV_ATTRS: Final = "auto_pad dilations group kernel_shape pads strides"
 
 
-@dataclass(frozen=True, slots=True)
-class Sliding:
+class Sliding(NamedTuple):
     """A window with its padding resolved; one entry per spatial axis."""
 
     kernel: Shape
@@ -111,8 +109,7 @@ def _conv(query: Query) -> TensorType:
     return TensorType(dtype, (x[0], w[0], *conv_window(query).output))
 
 
-@dataclass(frozen=True, slots=True)
-class Spreading:
+class Spreading(NamedTuple):
     """The window of a transposed convolution, padding resolved; one entry per spatial axis."""
 
     kernel: Shape

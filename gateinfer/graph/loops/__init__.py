@@ -19,11 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from gateinfer.errors import GateInferError, ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Node
-from gateinfer.graph.loops.folding import Folding
-from gateinfer.graph.loops.nodes import parse_loop, parse_scan
 from gateinfer.graph.loops.plain import plain
 from gateinfer.graph.loops.trim import trimmed
-from gateinfer.graph.loops.unrolling import Unrolling
 
 if TYPE_CHECKING:
     from gateinfer.graph.rewriter import Rewriter, Scope
@@ -40,6 +37,10 @@ def is_folded(node: Node) -> bool:
 
 def fold_loop(rewriter: Rewriter, node: Node, scope: Scope, nodes: list[Node]) -> None:
     """Writes the loop `node`, or what it comes down to: its initial values, one turn, a few turns in a row."""
+    from gateinfer.graph.loops.folding import Folding
+    from gateinfer.graph.loops.nodes import parse_loop, parse_scan
+    from gateinfer.graph.loops.unrolling import Unrolling
+
     loop = parse_loop(node) if node.op == "Loop" else parse_scan(rewriter, node, nodes)
     loop.release_constants(scope)
     refusal: GateInferError = UnsupportedOp(f"{node.label()}: its turns cannot be told before it runs")

@@ -7,27 +7,11 @@ function of these values or it is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-
-from gateinfer.graph.ir import Graph, Node, subgraphs
-from gateinfer.graph.recognise.cell import Cell
-from gateinfer.graph.recognise.chain import chained
-from gateinfer.graph.recognise.first import first_steps
-from gateinfer.graph.recognise.flow import Flow
-from gateinfer.graph.recognise.gru import match_gru
-from gateinfer.graph.recognise.lstm import match_lstm, settle
-from gateinfer.graph.recognise.masked import compacted
-from gateinfer.graph.recognise.readers import Readers
-from gateinfer.graph.recognise.rewrite import rewritten, worth_it
-from gateinfer.graph.recognise.rnn import lone_steps, match_rnn
-from gateinfer.graph.recognise.sequence import as_sequence
+from gateinfer.graph.ir import Graph
+from gateinfer.graph.recognise.quick import has_bodies, may_have_cells
 from gateinfer.graph.recognise.weights import WeightStore
 
 __all__ = ["WeightStore", "compacted", "recognise"]
-
-NEEDED_OPSET = 5
-"""Reshape takes its shape as an input since then."""
 
 
 def recognise(graph: Graph, store: WeightStore | None = None) -> Graph:
@@ -45,74 +29,17 @@ def recognise(graph: Graph, store: WeightStore | None = None) -> Graph:
     The same graph if it has no such cell. Values that the new nodes make keep their names; `Node.origin` says what a
     new node was.
     """
-    return _recognise(graph, store or WeightStore(), (), {})
-
-
-def _recognise(graph: Graph, store: WeightStore, outer: tuple[Graph, ...], carried: Mapping[str, str]) -> Graph:
-    """`carried`: of a loop body, what a turn gets from the turn before, and by it the value behind that turn."""
-    if any(True for node in graph.nodes for _ in subgraphs(node)):
-        graph = _with_bodies(graph, store, outer)
-    if graph.opset < NEEDED_OPSET or not _may_have_cells(graph):
+    if not has_bodies(graph) and not may_have_cells(graph):
         return graph
-    readers = Readers(Flow(graph, outer), carried)
-    cells = worth_it(graph, readers, _find(graph, readers, bool(outer)))
-    return chained(rewritten(graph, readers, cells, store), outer) if cells else graph
+    from gateinfer.graph.recognise.search import recognised
+
+    return recognised(graph, store or WeightStore(), (), {})
 
 
-def _with_bodies(graph: Graph, store: WeightStore, outer: tuple[Graph, ...]) -> Graph:
-    """`graph` with the cells in its sub-graphs recognised. What these need is captured: it joins `graph`."""
-    result = replace(graph, nodes=[], constants=dict(graph.constants), types=dict(graph.types))
-    for node in graph.nodes:
-        attrs = dict(node.attrs)
-        changed = False
-        for key, body in node.attrs.items():
-            if isinstance(body, Graph):
-                found = _recognise(body, store, (graph, *outer), _carried(node, body))
-                if found is not body:
-                    attrs[key], changed = _joined(result, found), True
-        node = node.changed(attrs=attrs) if changed else node
-        steps = as_sequence(result, node, outer) if changed else None
-        result.nodes += [node] if steps is None else _joined(result, steps).nodes
-    return result
+def compacted(graph: Graph) -> Graph:
+    """`graph`, with recognised cells, with a layer for every loop that is a masked cell and has few rows."""
+    if not has_bodies(graph):
+        return graph
+    from gateinfer.graph.recognise.masked import with_layers
 
-
-def _carried(loop: Node, body: Graph) -> dict[str, str]:
-    last = len(body.inputs) - loop.attrs.get("scanned", len(body.inputs))
-    behind = body.outputs[loop.attrs.get("trips", 0) < 0 :]
-    return {before.name: after.name for before, after in zip(body.inputs[1:last], behind, strict=False)}
-
-
-def _joined(graph: Graph, inner: Graph) -> Graph:
-    """`inner` without its constants, which join `graph`, as do its types."""
-    graph.constants |= inner.constants
-    for name, found in inner.types.items():
-        graph.types.setdefault(name, found)
-    return replace(inner, constants={})
-
-
-def _may_have_cells(graph: Graph) -> bool:
-    """A quick look: a cell has products of two values, added up or side by side."""
-    ops = {node.op for node in graph.nodes}
-    return not ops.isdisjoint(("MatMul", "Gemm")) and not ops.isdisjoint(("Add", "Sub", "Gemm", "Concat"))
-
-
-def _find(graph: Graph, readers: Readers, inside: bool) -> list[Cell]:
-    cells: list[Cell] = []
-    made: dict[str, Cell] = {}
-    for node in graph.nodes:
-        cell = _match(readers, node, made)
-        if cell is not None and made.keys().isdisjoint(cell.made):
-            cells.append(cell)
-            made.update((value, cell) for value in cell.made)
-    settle(cells)
-    cells = [*first_steps(readers, cells), *cells]
-    return cells if inside else [*cells, *lone_steps(readers, graph, {name for cell in cells for name in cell.made})]
-
-
-def _match(readers: Readers, node: Node, made: dict[str, Cell]) -> Cell | None:
-    total = node.output(0)
-    if node.domain or not readers.flow.is_float(total) or readers.flow.root(total) != total:
-        return None
-    if node.op not in ("Add", "Sub"):
-        return match_rnn(readers, node)
-    return (match_lstm(readers, node, made) if node.op == "Add" else None) or match_gru(readers, node)
+    return with_layers(graph)

@@ -15,9 +15,9 @@ import numpy as np
 
 from gateinfer.graph.checks import execution_order, uses
 from gateinfer.graph.ir import RECURRENT, Graph, Node, Origin, TensorType
+from gateinfer.graph.live import downstream
 from gateinfer.graph.recognise.flow import F32, Flow
 from gateinfer.graph.recognise.rewrite import needed
-from gateinfer.graph.time_axis import downstream
 
 X, LENS, H0, C0 = 0, 4, 5, 6
 Y, Y_H, Y_C = range(3)

@@ -50,7 +50,7 @@ class _Masked:
     stacked: list[int]
 
 
-def compacted(graph: Graph) -> Graph:
+def with_layers(graph: Graph) -> Graph:
     """`graph`, with recognised cells, with a layer for every loop that is a masked cell and has few rows."""
     result = replace(graph, nodes=[], constants=dict(graph.constants), types=dict(graph.types))
     for node in graph.nodes:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gateinfer.graph.recognise.affine import Affine
-from gateinfer.graph.recognise.cell import Cell
-from gateinfer.graph.recognise.flow import F32
+if TYPE_CHECKING:
+    from gateinfer.graph.recognise.affine import Affine
+    from gateinfer.graph.recognise.cell import Cell
 
 
-@dataclass(frozen=True, slots=True)
-class CellWeights:
+class CellWeights(NamedTuple):
     """Constants of one node in ONNX layout, by name. `p` is None without peepholes."""
 
     name: str
@@ -74,7 +73,7 @@ def _make(cell: Cell) -> CellWeights:
     w = [np.concatenate([gate.matrices[x] for x in cell.xs]).T for gate in gates]
     r = [gate.matrices[cell.h].T for gate in gates]
     wb = [gate.row() for gate in gates]
-    rb = [np.zeros(cell.hidden, F32) for _ in gates]
+    rb = [np.zeros(cell.hidden, np.float32) for _ in gates]
     if cell.recurrent is not None:
         rb[-1] = cell.recurrent.row()
     return CellWeights(cell.next_h, _stacked(w), _stacked(r), _stacked([*wb, *rb]), _peepholes(gates))
@@ -82,12 +81,12 @@ def _make(cell: Cell) -> CellWeights:
 
 def _stacked(blocks: list[np.ndarray]) -> np.ndarray:
     """[1, G H, ...]."""
-    return np.ascontiguousarray(np.concatenate(blocks)[None], dtype=F32)
+    return np.ascontiguousarray(np.concatenate(blocks)[None], dtype=np.float32)
 
 
 def _peepholes(gates: tuple[Affine, ...]) -> np.ndarray | None:
     """[1, 3 H] in the order i o f; None when there are none."""
     if not any(gate.diagonals for gate in gates):
         return None
-    zero = np.zeros(gates[0].columns, F32)
+    zero = np.zeros(gates[0].columns, np.float32)
     return _stacked([next(iter(gate.diagonals.values()), zero) for gate in gates[:3]])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -17,15 +16,13 @@ MAX_MEMBERS: Final = 4096
 """Members of a list that are looked at one by one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One tensor."""
 
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """Elements `start` to `stop` of `source` along `axis`; the axis is dropped from a single element if `drops`."""
 
     source: str
@@ -35,8 +32,7 @@ class Part:
     drops: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """All of `source` along `axis`, `size` elements per member; without the axis if `drops`, where `size` is 1."""
 
     source: str
@@ -104,7 +100,7 @@ class Maker:
         if not isinstance(piece, Run):
             return piece
         part = piece.part(index)
-        return replace(part, stop=min(part.stop, self.extent(piece) or 0))
+        return part._replace(stop=min(part.stop, self.extent(piece) or 0))
 
     def tensor(self, piece: Member | Part) -> str:
         """The name of one member."""
