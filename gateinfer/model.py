@@ -13,7 +13,7 @@ import numpy as np
 
 from gateinfer import _core, islands
 from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, UnsupportedOp, shown
-from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer
+from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer, refuse_twice
 from gateinfer.graph.bind import bind_shapes, resolve
 from gateinfer.graph.fold import fold_constants, unsupported
 from gateinfer.graph.ir import Graph, Port
@@ -305,6 +305,7 @@ class Model:
         if len(args) > len(self.inputs):
             raise ShapeError(f"the model has {len(self.inputs)} inputs, got {len(args)}")
         named = {port.name: value for port, value in zip(self.inputs, args, strict=False)}
+        refuse_twice(named, feeds)
         fed = named | feeds
         results = self._results(fed)
         left_out = {state.output for state in self._optional_states if state.input not in fed}
