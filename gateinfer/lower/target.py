@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateinfer import _core
-from gateinfer.errors import GateInferError, ModelError, shown
+from gateinfer.errors import GateInferError, shown
 
 SMALL_WEIGHTS = 8 * 1024
 """Elements. Panels of that many float32 stay in the nearest cache (32 KiB), where 16 bits save nothing and cost their
@@ -36,24 +36,9 @@ class Target:
         Raises
         ------
         ModelError
-            A finite weight is beyond the range of float16.
+            A finite weight is beyond the range of 16 bits.
         """
-        if self.precision == "f16":
-            with np.errstate(over="ignore"):
-                values = weights.astype(np.float16).astype(np.float32)
-            if bool(np.any(np.isinf(values) & np.isfinite(weights))):
-                largest = float(np.abs(weights[np.isfinite(weights)]).max())
-                raise ModelError(
-                    f"a weight of {largest:.3g} is beyond float16, which ends at 65504; pass precision='bf16' or 'f32'"
-                )
-            return values
-        return _as_bf16(weights) if self.precision == "bf16" else weights
-
-
-def _as_bf16(weights: np.ndarray) -> np.ndarray:
-    bits = np.ascontiguousarray(weights, np.float32).view(np.uint32)
-    even = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)
-    return np.where(np.isnan(weights), weights, even.view(np.float32)).astype(np.float32)
+        return weights if self.precision == "f32" else _core.round_weights(weights, self.precision)
 
 
 def make_target(isa: str, precision: str, threads: int, keep_hot: float) -> Target:
