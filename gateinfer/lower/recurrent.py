@@ -95,10 +95,7 @@ def _writable(ctx: Lowering, out: Tensor | None) -> Tensor | None:
     return ctx.new(out.dtype, out.shape)
 
 
-def _cell(
-    ctx: Lowering, node: Node, spec: Recurrent, direction: int, input_size: int, known: list[Any] | None
-) -> Cell:
-    hidden, known = ctx.shape(node.input(R))[2], _known_weights(ctx, node, spec)
+def _cell(ctx: Lowering, node: Node, spec: Recurrent, direction: int, input_size: int, known: list[Any] | None) -> Cell:
     return Cell(
         spec.kind,
         input_size,
@@ -118,9 +115,7 @@ def _known_weights(ctx: Lowering, node: Node, spec: Recurrent) -> list[Any] | No
     return None if any(name and a is None for name, a in zip(names, arrays, strict=True)) else arrays
 
 
-def _packed(
-    ctx: Lowering, node: Node, spec: Recurrent, direction: int, cell: Cell, arrays: list[Any] | None
-) -> int:
+def _packed(ctx: Lowering, node: Node, spec: Recurrent, direction: int, cell: Cell, arrays: list[Any] | None) -> int:
     """Tensor with the packed weights: a constant of the model, or filled by an op when the weights come at run time."""
     names = [node.input(i) for i in WEIGHTS[spec.kind]]
     if arrays is None:
