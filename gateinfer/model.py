@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from gateinfer.loaders.saved import dump_graph
 from gateinfer.lower import NATIVE_OPS
 from gateinfer.lower.target import Target, make_target
 from gateinfer.node_arg import NodeArg, node_arg
+from gateinfer.once import once
 from gateinfer.plan import Plan, PlanCache
 from gateinfer.trial import refuse_hopeless
 
@@ -136,7 +137,7 @@ class Model:
         self.lifts = Lifts(self.graph, self.is_deciding, self.plans.specialize)
         self._surface_errors(refused)
 
-    @cached_property
+    @once
     def states(self) -> tuple[State, ...]:
         """State pairs of the file, then those that `stream` lifts out of recurrent nodes (`State.lifted`).
 
@@ -153,7 +154,7 @@ class Model:
             return self.file_states
         return self.file_states + (lift.states if lift else ())
 
-    @cached_property
+    @once
     def file_states(self) -> tuple[State, ...]:
         """State pairs among the file's own inputs and outputs; StateMismatch when they are ambiguous."""
         return () if self.graph.unstreamable else detect_states(self.graph) or self._recognised_states()
@@ -312,7 +313,7 @@ class Model:
         kept = {port.name: results[port.name] for port in self.outputs if port.name not in left_out}
         return kept if len(kept) != 1 else kept.popitem()[1]
 
-    @cached_property
+    @once
     def _optional_states(self) -> tuple[State, ...]:
         """States whose inputs have a default; none where it is ambiguous which they are."""
         if not self.graph.defaults:

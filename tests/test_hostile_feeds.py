@@ -15,6 +15,7 @@ from nets import gather_net, recurrent_net
 from onnx_models import model, node
 
 import gateinfer as gi
+import gateinfer.model
 from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch
 
 GOOD = np.linspace(-1, 1, 3, dtype=np.float32).reshape(1, 1, 3)
@@ -423,6 +424,32 @@ def test_a_child_forked_while_a_thread_plans(gru: gi.Model) -> None:
         threading.Timer(5.0, os._exit, [1]).start()
         gru.stream()(np.zeros((77, 1, 3), np.float32))
         os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    done.set()
+    thread.join()
+    assert status == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_while_a_thread_looks_for_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    looking, done, caller = threading.Event(), threading.Event(), threading.get_ident()
+    found = gateinfer.model.detect_states
+
+    def slow(graph: Any) -> Any:
+        if threading.get_ident() != caller:
+            looking.set()
+            done.wait()
+        return found(graph)
+
+    monkeypatch.setattr(gateinfer.model, "detect_states", slow)
+    first, second = (gi.load(recurrent_net("GRU")) for _ in range(2))
+    thread = threading.Thread(target=lambda: first.states)
+    thread.start()
+    looking.wait()
+    child = os.fork()
+    if child == 0:
+        threading.Timer(5.0, os._exit, [1]).start()
+        os._exit(0 if len(second.states) == 1 else 2)
     status = os.waitpid(child, 0)[1]
     done.set()
     thread.join()
