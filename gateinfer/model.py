@@ -371,7 +371,7 @@ class Model:
         return _reloaded, (source, *asked, self.fallback, self._allow_nonfinite)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to an .npz file that `load` reads back to bit-equal results.
+        """Write the model to an .npz file that `load`, given the same precision, reads back to bit-equal results.
 
         Parameters
         ----------

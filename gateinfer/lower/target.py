@@ -53,9 +53,13 @@ def make_target(isa: str, precision: str, threads: int, keep_hot: float) -> Targ
         raise GateInferError(f"isa={shown(isa)}: this build has auto, {', '.join(_core.isa_names())}")
     if not isinstance(precision, str) or precision not in _core.WEIGHTS:
         raise GateInferError(f"precision={shown(precision)}: expected one of {', '.join(_core.WEIGHTS)}")
-    if type(threads) is not int or not 1 <= threads <= _core.MAX_THREADS:
+    if not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or not 1 <= threads <= _core.MAX_THREADS:
         raise GateInferError(f"threads={shown(threads)}: expected a number from 1 to {_core.MAX_THREADS}")
-    if type(keep_hot) not in (int, float) or not 0 <= keep_hot <= MAX_KEEP_HOT:
+    if (
+        not isinstance(keep_hot, (int, float, np.integer, np.floating))
+        or isinstance(keep_hot, bool)
+        or not 0 <= keep_hot <= MAX_KEEP_HOT
+    ):
         raise GateInferError(f"keep_hot={shown(keep_hot)}: expected seconds from 0 to {MAX_KEEP_HOT}")
-    team = _core.Team(threads, keep_hot) if threads > 1 else None
+    team = _core.Team(int(threads), float(keep_hot)) if threads > 1 else None
     return Target(_core.best_isa() if isa == "auto" else isa, precision, team)
