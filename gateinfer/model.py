@@ -285,9 +285,10 @@ class Model:
     def _run_plan(self, plan: Plan, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         lowered = plan.lowered
         tensors, arrays = [], []
-        for name, (tensor, _, _) in lowered.inputs.items():
+        for name, (tensor, dtype, _) in lowered.inputs.items():
             tensors.append(tensor)
-            arrays.append(feeds[name])
+            # Indices are checked before they are used; no other thread may change them in between.
+            arrays.append(feeds[name].copy() if dtype.kind in "iu" else feeds[name])
         results = {}
         for name, (tensor, dtype, shape) in lowered.outputs.items():
             results[name] = new_buffer(shape, dtype, name)

@@ -406,6 +406,25 @@ def test_an_empty_result_with_impossible_extents() -> None:
 # ---- processes and threads -------------------------------------------------------------------------------------------
 
 
+def test_a_run_reads_indices_that_no_other_thread_can_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are checked first and used then, while other threads may run."""
+    net, ids, seen = gi.load(gather_net()), np.zeros(3, np.int64), []
+    plan = net.plan({"ids": (3,)}, {})
+    monkeypatch.setattr(type(plan), "runner", lambda self: self.lowered.new_runner())
+    monkeypatch.setattr(type(plan.lowered), "new_runner", lambda _: _Recorder(seen))
+    net.run(None, {"ids": ids})
+    assert seen[0].tobytes() == ids.tobytes()
+    assert not any(np.shares_memory(array, ids) for array in seen)
+
+
+class _Recorder:
+    def __init__(self, seen: list[np.ndarray]) -> None:
+        self.seen = seen
+
+    def run(self, tensors: list[int], arrays: list[np.ndarray]) -> None:
+        self.seen += arrays
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_forked_while_a_thread_plans(gru: gi.Model) -> None:
     """The child has no such thread: nobody there would ever give the lock back."""
