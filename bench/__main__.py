@@ -50,14 +50,37 @@ def measure(pattern: str, quick: bool) -> dict:
     return found | {"minutes": round((perf_counter() - start) / 60, 1)}
 
 
+def pattern_of_cases(text: str) -> str:
+    """A regular expression that finds a case; a long run must not end with nothing to show."""
+    try:
+        found = any(re.search(text, name) for name in cases.names())
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
+    if not found:
+        raise argparse.ArgumentTypeError(f"no case is found by {text!r}; there are {', '.join(cases.names())}")
+    return text
+
+
+def folder(text: str) -> Path:
+    """A folder that exists from now on, not only after the measurements."""
+    try:
+        Path(text).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a folder for results: {error.strerror}") from None
+    return Path(text)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="three sizes, one thread, short: about two minutes")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="cases whose name this regular expression finds")
-    parser.add_argument("--out", type=Path, default=machine.ROOT / "build/bench", metavar="FOLDER")
+    parser.add_argument(
+        "--only", type=pattern_of_cases, default="", metavar="PATTERN", help="cases this regular expression finds"
+    )
+    parser.add_argument("--out", type=folder, default=str(machine.ROOT / "build/bench"), metavar="FOLDER")
     args = parser.parse_args()
     found = measure(args.only or (QUICK if args.quick else ""), args.quick)
-    args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"{machine.slug()}.json"
     path.write_text(table.compact(found))
     print(table.full(found))

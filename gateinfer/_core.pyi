@@ -51,6 +51,9 @@ def pack_cell(
 ) -> np.ndarray:
     """Panels of one direction: W [G*H, I], R [G*H, H], B [2*G*H], P [3*H], float32 C-contiguous."""
 
+def round_weights(w: np.ndarray, weights: str) -> np.ndarray:
+    """The float32 values that weights stored as `weights` have; ModelError when a finite one is beyond their range."""
+
 def pack_dense(w: np.ndarray, bias: np.ndarray | None, weights: str = "f32") -> np.ndarray:
     """Panels of y = x @ w + bias: w [K, N] float32 in any strides, bias [N]."""
 

@@ -191,6 +191,15 @@ def pack_cell(cell, W, R, B, P):
     return packed
 
 
+def round_weights(w, weights):
+    cdef gi_error err
+    source = np.ascontiguousarray(w, np.float32)
+    rounded = np.empty_like(source)
+    cdef uintptr_t data = source.ctypes.data, target = rounded.ctypes.data
+    checked(gi_round_weights(WEIGHTS[weights], source.size, <const float *>data, <float *>target, &err), &err)
+    return rounded
+
+
 def pack_dense(w, bias, weights="f32"):
     cdef gi_error err
     cdef int form = WEIGHTS[weights]

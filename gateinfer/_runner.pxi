@@ -125,6 +125,41 @@ cdef inline cnp.ndarray empty_as(cnp.ndarray buffer):
     return cnp.PyArray_SimpleNew(cnp.PyArray_NDIM(buffer), cnp.PyArray_DIMS(buffer), cnp.PyArray_TYPE(buffer))
 
 
+cdef inline bint all_fit_in(tuple given, tuple buffers) except -1:
+    """Whether there is an array for each buffer that fits."""
+    cdef Py_ssize_t i
+    if given is None or len(given) != len(buffers):
+        return False
+    for i in range(len(buffers)):
+        if not fits(given[i], buffers[i]):
+            return False
+    return True
+
+
+cdef inline bint can_take(tuple targets, tuple results) except -1:
+    """Whether there is an array for each result that fits and may be written."""
+    cdef Py_ssize_t i
+    if not all_fit_in(targets, results):
+        return False
+    for i in range(len(targets)):
+        if not cnp.PyArray_ISWRITEABLE(targets[i]):
+            return False
+    return True
+
+
+cdef inline tuple all_fresh(tuple buffers):
+    if len(buffers) == 1:
+        return (empty_as(buffers[0]),)
+    return tuple([empty_as(buffer) for buffer in buffers])
+
+
+cdef inline int copy_all(tuple targets, tuple sources) except -1:
+    cdef Py_ssize_t i
+    for i in range(len(targets)):
+        copy_bytes(targets[i], sources[i])
+    return 0
+
+
 @cython.auto_pickle(False)
 cdef class FrameCalls:
     """Calls that copy into bound buffers and out of them; where nothing is to be converted, nothing else is asked."""
@@ -158,60 +193,41 @@ cdef class FrameCalls:
         An empty chunk leaves the state as it is. Results along time are empty then; where a lifted stream has one of
         the last step alone, it is refused with ShapeError.
         """
-        cdef tuple targets
-        if self.runner is None:
+        # What is bound now: names and collections may run code of the caller, which may bind other buffers.
+        cdef Runner runner = self.runner
+        cdef tuple buffers = self.in_buffers, results = self.out_buffers
+        cdef tuple given, targets = None
+        if runner is None:
             return self._call_any(args, frames, out)
-        self.runner.check_idle()
-        if not self.are_plain(args, frames):
+        runner.check_idle()
+        given = self.in_order(args, frames)
+        if out is not None:
+            targets = self.in_order_of_results(out)
+        if not all_fit_in(given, buffers) or (out is not None and not can_take(targets, results)):
             return self._call_any(args, frames, out)
-        targets = self.fresh() if out is None else self.plain_targets(out)
-        if targets is None:
-            return self._call_any(args, frames, out)
-        self.step_through(args, frames, targets)
+        if out is None:
+            targets = all_fresh(results)
+        copy_all(buffers, given)
+        runner.advance()
+        copy_all(targets, results)
         if out is not None:
             return out
         return targets[0] if len(targets) == 1 else dict(zip(self.out_names, targets))
 
-    cdef bint are_plain(self, tuple args, dict frames) except -1:
-        """Whether these are all the frames, each of them as its buffer."""
-        cdef Py_ssize_t i, given = len(args)
-        if given > self.positional or given + len(frames) != len(self.in_buffers):
-            return False
-        for i in range(len(self.in_buffers)):
-            if not fits(args[i] if i < given else frames.get(self.in_names[i]), self.in_buffers[i]):
-                return False
-        return True
+    cdef tuple in_order(self, tuple args, dict frames):
+        """All frames in the order of their buffers, or None where some are missing or too many."""
+        cdef Py_ssize_t given = len(args)
+        if given > self.positional or given + len(frames) != len(self.in_names):
+            return None
+        if not frames:
+            return args
+        named = tuple([frames.get(name) for name in self.in_names[given:]])
+        return args + named if given else named
 
-    cdef tuple fresh(self):
-        if len(self.out_buffers) == 1:
-            return (empty_as(self.out_buffers[0]),)
-        return tuple([empty_as(buffer) for buffer in self.out_buffers])
-
-    cdef tuple plain_targets(self, out):
-        """The arrays of `out` in the order of results, or None unless all are writeable and as their buffers."""
-        cdef Py_ssize_t i
-        cdef tuple targets
+    cdef tuple in_order_of_results(self, out):
+        """The arrays of `out` in the order of results, or None where their number is another."""
         if type(out) is not dict:
-            targets = (out,)
-        elif len(out) == len(self.out_names):
-            targets = tuple([(<dict>out).get(name) for name in self.out_names])
-        else:
+            return (out,)
+        if len(<dict>out) != len(self.out_names):
             return None
-        if len(targets) != len(self.out_buffers):
-            return None
-        for i in range(len(targets)):
-            if not fits(targets[i], self.out_buffers[i]) or not cnp.PyArray_ISWRITEABLE(targets[i]):
-                return None
-        return targets
-
-    cdef int step_through(self, tuple args, dict frames, tuple targets) except -1:
-        cdef Py_ssize_t i, given = len(args)
-        # The buffers of this step: another thread may bind others while the GIL is away.
-        cdef Runner runner = self.runner
-        cdef tuple results = self.out_buffers
-        for i in range(len(self.in_buffers)):
-            copy_bytes(self.in_buffers[i], args[i] if i < given else frames[self.in_names[i]])
-        runner.advance()
-        for i in range(len(results)):
-            copy_bytes(targets[i], results[i])
-        return 0
+        return tuple([(<dict>out).get(name) for name in self.out_names])

@@ -53,6 +53,13 @@ def as_names(value: Any, what: str) -> list[str]:
     return names
 
 
+def refuse_twice(by_position: Iterable[str], by_name: Mapping[str, Any]) -> None:
+    """Raises ShapeError for an input that a call gives by position and by name."""
+    for name in by_position:
+        if name in by_name:
+            raise ShapeError(f"{name!r} is given by position and by name; give it once")
+
+
 def as_extents(value: Any, what: str) -> tuple[int, ...]:
     """A caller's shape as a tuple of extents >= 0."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from gateinfer import _core, islands
 from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, shown
-from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer
+from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer, refuse_twice
 from gateinfer.graph.bind import bind_shapes, resolve
 from gateinfer.graph.fold import fold_constants, unsupported
 from gateinfer.graph.ir import Graph, Port
@@ -26,6 +26,7 @@ from gateinfer.loaders import load_graph
 from gateinfer.lower import NATIVE_OPS
 from gateinfer.lower.target import Target, make_target
 from gateinfer.node_arg import NodeArg, node_arg
+from gateinfer.once import once
 from gateinfer.plan import Plan, PlanCache
 from gateinfer.trial import native_refusal, plan_first, refuse_hopeless
 
@@ -135,7 +136,7 @@ class Model:
         self.lifts = Lifts(self.graph, self.is_deciding, self.plans.specialize)
         self._surface_errors(refused)
 
-    @cached_property
+    @once
     def states(self) -> tuple[State, ...]:
         """State pairs of the file, then those that `stream` lifts out of recurrent nodes (`State.lifted`).
 
@@ -152,7 +153,7 @@ class Model:
             return self.file_states
         return self.file_states + (lift.states if lift else ())
 
-    @cached_property
+    @once
     def file_states(self) -> tuple[State, ...]:
         """State pairs among the file's own inputs and outputs; StateMismatch when they are ambiguous."""
         return () if self.graph.unstreamable else detect_states(self.graph) or self._recognised_states()
@@ -283,9 +284,10 @@ class Model:
     def _run_plan(self, plan: Plan, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         lowered = plan.lowered
         tensors, arrays = [], []
-        for name, (tensor, _, _) in lowered.inputs.items():
+        for name, (tensor, dtype, _) in lowered.inputs.items():
             tensors.append(tensor)
-            arrays.append(feeds[name])
+            # Indices are checked before they are used; no other thread may change them in between.
+            arrays.append(feeds[name].copy() if dtype.kind in "iu" else feeds[name])
         results = {}
         for name, (tensor, dtype, shape) in lowered.outputs.items():
             results[name] = new_buffer(shape, dtype, name)
@@ -304,13 +306,14 @@ class Model:
         if len(args) > len(self.inputs):
             raise ShapeError(f"the model has {len(self.inputs)} inputs, got {len(args)}")
         named = {port.name: value for port, value in zip(self.inputs, args, strict=False)}
+        refuse_twice(named, feeds)
         fed = named | feeds
         results = self._results(fed)
         left_out = {state.output for state in self._optional_states if state.input not in fed}
         kept = {port.name: results[port.name] for port in self.outputs if port.name not in left_out}
         return kept if len(kept) != 1 else kept.popitem()[1]
 
-    @cached_property
+    @once
     def _optional_states(self) -> tuple[State, ...]:
         """States whose inputs have a default; none where it is ambiguous which they are."""
         if not self.graph.defaults:
@@ -368,7 +371,7 @@ class Model:
         return _reloaded, (source, *asked, self.fallback, self._allow_nonfinite)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to an .npz file that `load` reads back to bit-equal results.
+        """Write the model to an .npz file that `load`, given the same precision, reads back to bit-equal results.
 
         Parameters
         ----------

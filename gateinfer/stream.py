@@ -11,7 +11,7 @@ import numpy as np
 from gateinfer._core import FrameCalls, Runner
 from gateinfer.binding import Binding, check_carry, state_shapes
 from gateinfer.errors import ModelError, ShapeError, StateMismatch
-from gateinfer.feeds import as_extents, as_feed, as_shape
+from gateinfer.feeds import as_extents, as_feed, as_shape, refuse_twice
 from gateinfer.graph.bind import spell
 from gateinfer.graph.ir import Port, TensorType
 from gateinfer.graph.lift import Lift, may_lift
@@ -135,6 +135,7 @@ class Stream(FrameCalls):
         names = [port.name for port in self._frame_ports]
         if len(args) > len(names):
             raise ShapeError(f"this stream takes {len(names)} frame inputs ({', '.join(names)}), got {len(args)}")
+        refuse_twice(names[: len(args)], frames)
         named = dict(zip(names, args, strict=False)) | frames
         for name in named:
             if name not in names:

@@ -103,8 +103,9 @@ typedef struct gi_activation { int32_t kind; float alpha, beta; } gi_activation;
 
 /* How packed weights are stored; sums are float32 always. The 16-bit ones are rounded to nearest, ties to even. */
 typedef enum gi_weights { GI_WEIGHTS_F32, GI_WEIGHTS_BF16, GI_WEIGHTS_F16, GI_WEIGHTS_COUNT } gi_weights;
-/* One direction of one recurrent layer, in ONNX's terms: gate order i o f c (LSTM), z r h (GRU).
- * act: f g h for LSTM, f g for GRU, f for RNN. */
+/* to [n] = from [n], which may be the same array, as a format holds them. ARGUMENT when a finite one would be infinite. */
+GI_API int gi_round_weights(int weights, int64_t n, const float *from, float *to, gi_error *err);
+/* One direction of a layer in ONNX's terms: gates i o f c (LSTM), z r h (GRU); act: f g h (LSTM), f g (GRU), f (RNN). */
 typedef struct gi_cell {
     int32_t kind;
     int32_t linear_before_reset;  /* GRU: reset gate after the product (PyTorch, Keras reset_after) */

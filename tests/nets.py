@@ -92,10 +92,10 @@ def default_net() -> bytes:
     return _model([node], [_info("a", [2]), _info("b", [2])], [_info("y", [2])], [default])
 
 
-def sum_and_difference_net() -> bytes:
-    """a [2] and b [2] -> a + b and a - b."""
+def sum_and_difference_net(n=2) -> bytes:
+    """a [n] and b [n] -> a + b and a - b."""
     nodes = [helper.make_node(op, ["a", "b"], [name]) for op, name in (("Add", "sum"), ("Sub", "difference"))]
-    return _model(nodes, [_info("a", [2]), _info("b", [2])], [_info("sum", [2]), _info("difference", [2])], [])
+    return _model(nodes, [_info(x, [n]) for x in "ab"], [_info(y, [n]) for y in ("sum", "difference")], [])
 
 
 def window_net() -> bytes:

@@ -16,6 +16,7 @@ sys.path.append(str(ROOT))  # last: a build under test comes first
 
 pytest.importorskip("onnx", reason="the benchmark writes ONNX models")
 
+from bench import __main__ as whole  # noqa: E402
 from bench import cases, cold, limits, machine, speed, table  # noqa: E402
 from bench import peers as engines  # noqa: E402
 
@@ -155,3 +156,14 @@ def test_readme_shows_the_kept_results(path):
 
 def test_kept_results_are_small():
     assert sum(path.stat().st_size for path in (ROOT / "bench/results").iterdir()) < 500_000
+
+
+@pytest.mark.parametrize(
+    "words", [["--only", "["], ["--only", "no-such-case"], ["--out", "/dev/null/results"]], ids=str
+)
+def test_what_cannot_end_well_is_refused_before_anything_is_measured(words, monkeypatch, capsys):
+    monkeypatch.setattr(whole, "measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(sys, "argv", ["bench", *words])
+    with pytest.raises(SystemExit):
+        whole.main()
+    assert f"argument {words[0]}: " in capsys.readouterr().err

@@ -341,3 +341,37 @@ def test_runs_fold_values_that_decide_shapes_anew():
         np.testing.assert_array_equal(model(frame), [0, 1])
         np.testing.assert_array_equal(model(frame, np.array([3])), [0, 1, 2])
         np.testing.assert_array_equal(model(frame, np.array([1])), [0])
+
+
+class Name(str):
+    """Compares as any string does, and runs `hook` at the comparison numbered `at`."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Name.at -= 1
+        if Name.at == -1:
+            Name.hook()
+        return str.__eq__(self, other)
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_names_that_call_the_stream_again_while_they_are_looked_up(at):
+    model = gi.load(sum_and_difference_net("n"))
+    stream = model.stream(shapes={"a": (4000,), "b": (4000,)})
+    a, b = np.arange(4000, dtype=np.float32), np.ones(4000, np.float32)
+    Name.at, Name.hook = at, lambda: stream(a[:2], b[:2])
+    results = stream(**{Name("a"): a, Name("b"): b})
+    Name.at = at
+    more = stream(a, b, out={Name("sum"): np.empty_like(a), Name("difference"): np.empty_like(a)})
+    for found in (results, more):
+        np.testing.assert_array_equal(found["sum"], a + b)
+        np.testing.assert_array_equal(found["difference"], a - b)
+
+
+def test_an_input_given_twice_is_refused(model, x):
+    stream = model.stream(shapes={"x": (1, 1, 3)})
+    with pytest.raises(gi.ShapeError, match="'x' is given by position and by name"):
+        stream(x[0], x=x[0])
+    with pytest.raises(gi.ShapeError, match="'a' is given by position and by name"):
+        gi.load(sum_and_difference_net())(x[0], a=x[0])

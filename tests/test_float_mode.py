@@ -6,7 +6,7 @@ import ctypes
 import ctypes.util
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from nets import gather_net, recurrent_net
 from onnx_models import model, node
 
 import gateinfer as gi
-from gateinfer._core import Cell, Runner, pack_cell, pack_dense
+from gateinfer._core import Cell, Runner, pack_cell, pack_dense, round_weights
 from gateinfer.errors import GateInferError
 
 # ---- the caller's mode ----------------------------------------------------------------------------------------------
@@ -48,15 +48,24 @@ class _Environment:
         self._libm.fesetenv(self._before)
         return self._now[7]
 
+    def during(self, mxcsr: int, call: Callable[[], Any]) -> tuple[Any, int]:
+        """What `call` gives, or the GateInferError it raises, in that mode, and the mode it leaves."""
+        self.enter(mxcsr)
+        try:
+            result = call()
+        except GateInferError as error:
+            result = error
+        finally:
+            left = self.leave()
+        return result, left
+
 
 @pytest.fixture
-def environment() -> Iterator[_Environment]:
+def environment() -> _Environment:
     name = ctypes.util.find_library("m")
     if sys.platform != "linux" or platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc" or name is None:
         pytest.skip("needs glibc on x86-64, whose fenv_t is known")
-    found = _Environment(ctypes.CDLL(name))
-    yield found
-    found.leave()
+    return _Environment(ctypes.CDLL(name))
 
 
 TINY = np.float32(1e-42)
@@ -120,6 +129,8 @@ ENTRIES: dict[str, tuple[Callable[[], Callable[[], Any]], bool]] = {
     "pack-f32": (lambda: _packing_of("f32"), False),
     "pack-bf16": (lambda: _packing_of("bf16"), False),
     "pack-f16": (lambda: _packing_of("f16"), False),
+    "round": (lambda: lambda: round_weights(np.full(3, TINY), "f16"), False),
+    "round-too-large": (lambda: lambda: round_weights(np.full(3, 1e6, np.float32), "f16"), True),
     "unbound-step": (lambda: _gru_runner()[0].step, True),
     "unbound-profile": (lambda: _gru_runner()[0].profile, True),
     "wrong-feed": (lambda: _model_run(np.zeros((4, 1, 2), np.float32)), True),
@@ -134,14 +145,8 @@ ENTRIES: dict[str, tuple[Callable[[], Callable[[], Any]], bool]] = {
 def test_the_callers_mode_comes_back(environment: _Environment, entry: str, mxcsr: int) -> None:
     """Rounding, flushing, masks and flags; with traps on, arithmetic in the caller's mode would end the process."""
     prepare, raises = ENTRIES[entry]
-    call, raised = prepare(), False
-    environment.enter(mxcsr)
-    try:
-        call()
-    except GateInferError:
-        raised = True
-    left = environment.leave()
-    assert raised == raises
+    result, left = environment.during(mxcsr, prepare())
+    assert isinstance(result, GateInferError) == raises
     assert hex(left) == hex(mxcsr)
 
 
@@ -150,20 +155,14 @@ def test_the_callers_mode_comes_back(environment: _Environment, entry: str, mxcs
 def test_packed_weights_do_not_depend_on_the_callers_mode(environment: _Environment, weights: str, mxcsr: int) -> None:
     pack = _packing_of(weights)
     wanted = pack()
-    environment.enter(mxcsr)
-    got = pack()
-    environment.leave()
-    assert got == wanted
+    assert environment.during(mxcsr, pack)[0] == wanted
 
 
 @pytest.mark.parametrize("mxcsr", MODES.values(), ids=MODES)
 def test_results_do_not_depend_on_the_callers_mode(environment: _Environment, mxcsr: int) -> None:
     run = _model_run(np.linspace(-1, 1, 60, dtype=np.float32).reshape(20, 1, 3))
     wanted = run()
-    environment.enter(mxcsr)
-    got = run()
-    environment.leave()
-    for one, other in zip(got, wanted, strict=True):
+    for one, other in zip(environment.during(mxcsr, run)[0], wanted, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -15,6 +15,7 @@ from nets import gather_net, recurrent_net
 from onnx_models import model, node
 
 import gateinfer as gi
+import gateinfer.model
 from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch
 
 GOOD = np.linspace(-1, 1, 3, dtype=np.float32).reshape(1, 1, 3)
@@ -405,6 +406,25 @@ def test_an_empty_result_with_impossible_extents() -> None:
 # ---- processes and threads -------------------------------------------------------------------------------------------
 
 
+def test_a_run_reads_indices_that_no_other_thread_can_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are checked first and used then, while other threads may run."""
+    net, ids, seen = gi.load(gather_net()), np.zeros(3, np.int64), []
+    plan = net.plan({"ids": (3,)}, {})
+    monkeypatch.setattr(type(plan), "runner", lambda self: self.lowered.new_runner())
+    monkeypatch.setattr(type(plan.lowered), "new_runner", lambda _: _Recorder(seen))
+    net.run(None, {"ids": ids})
+    assert seen[0].tobytes() == ids.tobytes()
+    assert not any(np.shares_memory(array, ids) for array in seen)
+
+
+class _Recorder:
+    def __init__(self, seen: list[np.ndarray]) -> None:
+        self.seen = seen
+
+    def run(self, tensors: list[int], arrays: list[np.ndarray]) -> None:
+        self.seen += arrays
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_forked_while_a_thread_plans(gru: gi.Model) -> None:
     """The child has no such thread: nobody there would ever give the lock back."""
@@ -423,6 +443,32 @@ def test_a_child_forked_while_a_thread_plans(gru: gi.Model) -> None:
         threading.Timer(5.0, os._exit, [1]).start()
         gru.stream()(np.zeros((77, 1, 3), np.float32))
         os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    done.set()
+    thread.join()
+    assert status == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_while_a_thread_looks_for_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    looking, done, caller = threading.Event(), threading.Event(), threading.get_ident()
+    found = gateinfer.model.detect_states
+
+    def slow(graph: Any) -> Any:
+        if threading.get_ident() != caller:
+            looking.set()
+            done.wait()
+        return found(graph)
+
+    monkeypatch.setattr(gateinfer.model, "detect_states", slow)
+    first, second = (gi.load(recurrent_net("GRU")) for _ in range(2))
+    thread = threading.Thread(target=lambda: first.states)
+    thread.start()
+    looking.wait()
+    child = os.fork()
+    if child == 0:
+        threading.Timer(5.0, os._exit, [1]).start()
+        os._exit(0 if len(second.states) == 1 else 2)
     status = os.waitpid(child, 0)[1]
     done.set()
     thread.join()

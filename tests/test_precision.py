@@ -74,13 +74,33 @@ def test_rounding_is_to_nearest_even() -> None:
     )
 
 
+@pytest.mark.parametrize("stride", [1, 3])
+def test_float16_rounds_as_numpy_does(stride: int) -> None:
+    bits = np.random.default_rng(7).integers(0, 2**32, 200_000, np.uint64).astype(np.uint32)
+    values = bits.view(np.float32)
+    near = np.clip(values[np.isfinite(values)] % np.float32(65519), -65519, 65519)
+    values = np.concatenate([near, near * np.float32(2**-20), [np.inf, np.nan]]).astype(np.float32)[::stride]
+    rounded, expected = Target("auto", "f16").rounded(values), values.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(rounded, expected)
+    np.testing.assert_array_equal(np.signbit(rounded), np.signbit(values))
+
+
+@pytest.mark.parametrize(("precision", "most", "beyond"), [("f16", 65519.99, 65520), ("bf16", 3.3961e38, 3.3962e38)])
+def test_finite_weights_that_would_be_infinite_are_refused(precision: str, most: float, beyond: float) -> None:
+    target = Target("auto", precision)
+    assert np.isfinite(target.rounded(np.array([most, -most], np.float32))).all()
+    for weight in (beyond, -beyond):
+        with pytest.raises(ModelError, match="a weight of .* is beyond"):
+            target.rounded(np.array([1, weight], np.float32))
+
+
 def test_a_weight_beyond_float16_is_refused_and_bf16_takes_it() -> None:
     net = onnx.load_from_string(recurrent_net("LSTM", 4, 5, dense=0, seq=1, batch=1))
     tensor = next(t for t in net.graph.initializer if t.name == "W")
     array = numpy_helper.to_array(tensor).copy()
     array.flat[3] = 7e4
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    with pytest.raises(ModelError, match=r"7e\+04 is beyond float16.*bf16"):
+    with pytest.raises(ModelError, match="70000 is beyond float16.*bf16"):
         gi.load(net.SerializeToString(), precision="f16").stream()
     gi.load(net.SerializeToString(), precision="bf16").stream()
 

@@ -101,6 +101,11 @@ def test_a_fork_goes_on_with_threads_of_its_own() -> None:
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    net = recurrent_net("GRU", 4, 5, dense=0, seq=1, batch=1)
+    assert gi.load(net, threads=np.int64(2), keep_hot=np.float32(0.5)).plans.target.team.keep_hot == 0.5
+
+
 @pytest.mark.parametrize("wrong", [0, -1, 65, 2.0, True, "2", None])
 def test_wrong_numbers_of_threads_are_refused(wrong: object) -> None:
     with pytest.raises(GateInferError, match="threads="):

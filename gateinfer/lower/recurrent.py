@@ -43,12 +43,13 @@ def _one_direction(
     ctx: Lowering, node: Node, spec: Recurrent, direction: int, x: Tensor, outputs: Sequence[Tensor | None]
 ) -> None:
     y, hn, cn = outputs
-    cell = _cell(ctx, node, spec, direction, x.shape[2])
+    weights = _known_weights(ctx, node, spec)
+    cell = _cell(ctx, node, spec, direction, x.shape[2], weights)
     lens = ctx.value(node.input(LENS)) if node.input(LENS) else None
     ctx.builder.recurrent(
         cell,
         spec.directions[direction] == "reverse",
-        _packed(ctx, node, spec, direction, cell),
+        _packed(ctx, node, spec, direction, cell, weights),
         x.view,
         lens.view if lens else None,
         _view(_initial(ctx, node, spec, direction, H0)),
@@ -94,12 +95,11 @@ def _writable(ctx: Lowering, out: Tensor | None) -> Tensor | None:
     return ctx.new(out.dtype, out.shape)
 
 
-def _cell(ctx: Lowering, node: Node, spec: Recurrent, direction: int, input_size: int) -> Cell:
-    hidden, known = ctx.shape(node.input(R))[2], _known_weights(ctx, node, spec)
+def _cell(ctx: Lowering, node: Node, spec: Recurrent, direction: int, input_size: int, known: list[Any] | None) -> Cell:
     return Cell(
         spec.kind,
         input_size,
-        hidden,
+        ctx.shape(node.input(R))[2],
         spec.activations[direction],
         spec.clip,
         spec.linear_before_reset,
@@ -115,10 +115,9 @@ def _known_weights(ctx: Lowering, node: Node, spec: Recurrent) -> list[Any] | No
     return None if any(name and a is None for name, a in zip(names, arrays, strict=True)) else arrays
 
 
-def _packed(ctx: Lowering, node: Node, spec: Recurrent, direction: int, cell: Cell) -> int:
+def _packed(ctx: Lowering, node: Node, spec: Recurrent, direction: int, cell: Cell, arrays: list[Any] | None) -> int:
     """Tensor with the packed weights: a constant of the model, or filled by an op when the weights come at run time."""
     names = [node.input(i) for i in WEIGHTS[spec.kind]]
-    arrays = _known_weights(ctx, node, spec)
     if arrays is None:
         return _packed_at_run_time(ctx, names, direction, cell)
 

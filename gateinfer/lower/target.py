@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateinfer import _core
-from gateinfer.errors import GateInferError, ModelError, shown
+from gateinfer.errors import GateInferError, shown
 
 SMALL_WEIGHTS = 8 * 1024
 """Elements. Panels of that many float32 stay in the nearest cache (32 KiB), where 16 bits save nothing and cost their
@@ -36,24 +36,9 @@ class Target:
         Raises
         ------
         ModelError
-            A finite weight is beyond the range of float16.
+            A finite weight is beyond the range of 16 bits.
         """
-        if self.precision == "f16":
-            with np.errstate(over="ignore"):
-                values = weights.astype(np.float16).astype(np.float32)
-            if bool(np.any(np.isinf(values) & np.isfinite(weights))):
-                largest = float(np.abs(weights[np.isfinite(weights)]).max())
-                raise ModelError(
-                    f"a weight of {largest:.3g} is beyond float16, which ends at 65504; pass precision='bf16' or 'f32'"
-                )
-            return values
-        return _as_bf16(weights) if self.precision == "bf16" else weights
-
-
-def _as_bf16(weights: np.ndarray) -> np.ndarray:
-    bits = np.ascontiguousarray(weights, np.float32).view(np.uint32)
-    even = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)
-    return np.where(np.isnan(weights), weights, even.view(np.float32)).astype(np.float32)
+        return weights if self.precision == "f32" else _core.round_weights(weights, self.precision)
 
 
 def make_target(isa: str, precision: str, threads: int, keep_hot: float) -> Target:
@@ -68,9 +53,13 @@ def make_target(isa: str, precision: str, threads: int, keep_hot: float) -> Targ
         raise GateInferError(f"isa={shown(isa)}: this build has auto, {', '.join(_core.isa_names())}")
     if not isinstance(precision, str) or precision not in _core.WEIGHTS:
         raise GateInferError(f"precision={shown(precision)}: expected one of {', '.join(_core.WEIGHTS)}")
-    if type(threads) is not int or not 1 <= threads <= _core.MAX_THREADS:
+    if not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or not 1 <= threads <= _core.MAX_THREADS:
         raise GateInferError(f"threads={shown(threads)}: expected a number from 1 to {_core.MAX_THREADS}")
-    if type(keep_hot) not in (int, float) or not 0 <= keep_hot <= MAX_KEEP_HOT:
+    if (
+        not isinstance(keep_hot, (int, float, np.integer, np.floating))
+        or isinstance(keep_hot, bool)
+        or not 0 <= keep_hot <= MAX_KEEP_HOT
+    ):
         raise GateInferError(f"keep_hot={shown(keep_hot)}: expected seconds from 0 to {MAX_KEEP_HOT}")
-    team = _core.Team(threads, keep_hot) if threads > 1 else None
+    team = _core.Team(int(threads), float(keep_hot)) if threads > 1 else None
     return Target(_core.best_isa() if isa == "auto" else isa, precision, team)

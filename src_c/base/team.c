@@ -1,12 +1,12 @@
 #include "team.h"
 #include "arena.h"
+#include "clock.h"
 #include "fpmode.h"
 #include "status.h"
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { SPINS_BEFORE_YIELD = 1000, CACHE_LINE = 64 };
@@ -23,7 +23,7 @@ struct gi_team {
     int members, started;
     pid_t process;                     /* workers exist in this process only */
     int64_t keep_hot_ns;
-    atomic_int busy;                   /* at work for somebody */
+    atomic_int busy;                   /* the process it is at work for, or 0 */
     gi_team_work *work;
     void *arg;
     _Alignas(CACHE_LINE) atomic_uint turn;     /* counts calls; the last one finds `stop` set */
@@ -43,20 +43,14 @@ static inline void relax(int64_t spins) {
 #endif
 }
 
-static int64_t nanoseconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 /* ---- workers -------------------------------------------------------------------------------------------------------- */
 
 /* Until `turn` is no longer `seen`: awake for the keep-hot time, then asleep. */
 static void await_turn(gi_team *team, unsigned seen) {
-    const int64_t until = team->keep_hot_ns ? nanoseconds() + team->keep_hot_ns : 0;
+    const int64_t until = team->keep_hot_ns ? gi_nanoseconds() + team->keep_hot_ns : 0;
     for (int64_t spins = 0; until && atomic_load_explicit(&team->turn, memory_order_acquire) == seen; spins++) {
         relax(spins);
-        if (spins % 64 == 0 && nanoseconds() > until) break;
+        if (spins % 64 == 0 && gi_nanoseconds() > until) break;
     }
     if (atomic_load_explicit(&team->turn, memory_order_acquire) != seen) return;
     pthread_mutex_lock(&team->lock);
@@ -94,18 +88,18 @@ static void close_door(gi_team *team) {
     for (int64_t spins = 0; atomic_load(&team->inside) > 0; spins++) relax(spins);
 }
 
-static void reset(gi_team *team) {
+static void reset(gi_team *team, pid_t self) {
     pthread_mutex_init(&team->lock, NULL);
     pthread_cond_init(&team->wake, NULL);
     atomic_store(&team->turn, 0), atomic_store(&team->asleep, 0), atomic_store(&team->stop, 0);
     atomic_store(&team->open, 0), atomic_store(&team->inside, 0);
-    team->process = getpid();
+    team->process = self;
 }
 
 /* Whether there are workers; after a fork they are started anew. A team that cannot start them has one member from then on. */
-static int start(gi_team *team) {
-    if (team->started && team->process == getpid()) return team->members > 1;
-    reset(team);
+static int start(gi_team *team, pid_t self) {
+    if (team->started && team->process == self) return team->members > 1;
+    reset(team, self);
     sigset_t all, callers;   /* signals are the caller's business */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &callers);
@@ -121,9 +115,17 @@ static int start(gi_team *team) {
 
 /* ---- work ----------------------------------------------------------------------------------------------------------- */
 
+/* Takes the team for this process. What it was doing for another one, before a fork, nobody goes on with here. */
+static int occupy(gi_team *team, pid_t self) {
+    int held = atomic_load_explicit(&team->busy, memory_order_relaxed);
+    return held != self &&
+           atomic_compare_exchange_strong_explicit(&team->busy, &held, self, memory_order_acquire, memory_order_relaxed);
+}
+
 int gi_team_run(gi_team *team, gi_team_work *work, void *arg) {
-    if (!team || team->members < 2 || atomic_exchange_explicit(&team->busy, 1, memory_order_acquire)) return 0;
-    const int ready = start(team);
+    const pid_t self = team ? getpid() : 0;
+    if (!team || !occupy(team, self)) return 0;
+    const int ready = start(team, self);
     if (ready) {
         team->work = work, team->arg = arg;
         atomic_store_explicit(&team->done, 0, memory_order_relaxed);

@@ -1,6 +1,7 @@
 /* A team: threads that share one piece of work. It is done in phases, a phase in shares. Every member has a share of its own, so
  * that a core keeps what that share reads in its own cache; a share that nobody has begun is taken by whoever is free, so
- * that a member that is still waking up, or has lost its core to another program, delays nobody. */
+ * that a member that is still waking up, or loses its core to another program between shares, delays nobody. One that
+ * loses it amid a share is waited for. */
 #ifndef GI_TEAM_H
 #define GI_TEAM_H
 #include "../gateinfer.h"

@@ -23,6 +23,8 @@ static inline uint16_t gi_bf16_bits(float x) {
     return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
 
+static inline float gi_bf16_value(uint16_t h) { return gi_float_of((uint32_t)h << 16); }
+
 static inline uint16_t gi_f16_bits(float x) {
     const uint32_t u = gi_float_bits(x), sign = u >> 16 & 0x8000u, magnitude = u & 0x7fffffffu;
     if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);

@@ -86,6 +86,28 @@ static int check_weights(int weights, gi_error *err) {
     return gi_fail(err, GI_ERR_ARGUMENT, "format %d of weights is not one of the %d known", weights, GI_WEIGHTS_COUNT);
 }
 
+static float rounded(int weights, float w) {
+    return weights == GI_WEIGHTS_BF16 ? gi_bf16_value(gi_bf16_bits(w)) : weights == GI_WEIGHTS_F16 ? gi_f16_value(gi_f16_bits(w)) : w;
+}
+
+static int is_finite(float x) { return (gi_float_bits(x) & 0x7f800000u) != 0x7f800000u; }
+
+int gi_round_weights(int weights, int64_t n, const float *from, float *to, gi_error *err) {
+    if (check_weights(weights, err) < 0) return GI_ERR_ARGUMENT;
+    const gi_fpmode caller = gi_fpmode_enter();
+    int64_t beyond = -1;
+    for (int64_t i = 0; i < n && beyond < 0; i++) {
+        const float w = from[i], nearest = rounded(weights, w);
+        if (is_finite(w) && !is_finite(nearest)) beyond = i;
+        else to[i] = nearest;
+    }
+    gi_fpmode_leave(caller);
+    if (beyond < 0) return GI_OK;
+    const int is_f16 = weights == GI_WEIGHTS_F16;
+    return gi_fail(err, GI_ERR_ARGUMENT, "a weight of %.6g is beyond %s, which ends at %s; %s larger ones", (double)from[beyond],
+                   is_f16 ? "float16" : "bf16", is_f16 ? "65504" : "3.3895e38", is_f16 ? "bf16 and f32 take" : "f32 takes");
+}
+
 int64_t gi_cell_packed_size(const gi_cell *cell, gi_error *err) {
     static const int activations[] = {[GI_LSTM] = 3, [GI_GRU] = 2, [GI_RNN] = 1};
     if (cell->kind < GI_LSTM || cell->kind > GI_RNN) return gi_fail(err, GI_ERR_ARGUMENT, "unknown cell kind %d", cell->kind);

@@ -1,7 +1,7 @@
+#include "../base/clock.h"
 #include "../base/fpmode.h"
 #include "../program/program.h"
 #include <string.h>
-#include <time.h>
 
 struct gi_stream {
     gi_arena *arena;
@@ -99,41 +99,33 @@ static void carry_state(const gi_stream *s) {
     }
 }
 
-int gi_stream_step(gi_stream *s, gi_error *err) {
-    gi_error unseen;
-    if (!err) err = &unseen;
-    if (s->unbound) return gi_fail(err, GI_ERR_STATE, "%d external tensors are not bound", s->unbound);
-    gi_fpmode caller = gi_fpmode_enter();
-    int status = run_ops(s, err);
-    gi_fpmode_leave(caller);
-    if (status == GI_OK) carry_state(s);
-    return status;
-}
-
-static int64_t now_ns(void) {
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static int run_ops_timed(gi_stream *s, int64_t *ns, gi_error *err) {
     const gi_program *p = s->program;
     const gi_frame frame = next_frame(s);
     int status = GI_OK;
     for (int32_t i = 0; i < p->n_ops && status >= 0; i++) {
-        int64_t start = now_ns();
+        int64_t start = gi_nanoseconds();
         status = p->ops[i]->run(p->ops[i], &frame, err);
-        ns[i] = now_ns() - start;
+        ns[i] = gi_nanoseconds() - start;
     }
     return status;
 }
 
-int gi_stream_profile(gi_stream *s, int64_t *ns, gi_error *err) {
+/* One pass in the engine's floating-point mode. ns [ops], or NULL where nobody asks for times. */
+static int run_once(gi_stream *s, int64_t *ns, gi_error *err) {
     gi_error unseen;
     if (!err) err = &unseen;
     if (s->unbound) return gi_fail(err, GI_ERR_STATE, "%d external tensors are not bound", s->unbound);
-    gi_fpmode caller = gi_fpmode_enter();
-    int status = run_ops_timed(s, ns, err);
+    const gi_fpmode caller = gi_fpmode_enter();
+    const int status = ns ? run_ops_timed(s, ns, err) : run_ops(s, err);
     gi_fpmode_leave(caller);
     return status;
 }
+
+int gi_stream_step(gi_stream *s, gi_error *err) {
+    const int status = run_once(s, NULL, err);
+    if (status == GI_OK) carry_state(s);
+    return status;
+}
+
+int gi_stream_profile(gi_stream *s, int64_t *ns, gi_error *err) { return run_once(s, ns, err); }

@@ -20,11 +20,6 @@ static inline uint32_t random_bits(void) {
 static inline int64_t random_below(int64_t n) { return (int64_t)(random_bits() % (uint64_t)n); }
 static inline float random_value(float span) { return ((float)random_bits() / 2147483648.0f - 1.0f) * span; }
 
-/* What a 16-bit weight of that gi_weights holds of w. */
-static inline float rounded_weight(float w, int format) {
-    return format == GI_WEIGHTS_BF16 ? gi_float_of((uint32_t)gi_bf16_bits(w) << 16) : gi_f16_value(gi_f16_bits(w));
-}
-
 /* Every NaN equals every NaN; all else by bits, so that -0 is not 0. */
 static inline int same_float(float a, float b) { return gi_float_bits(a) == gi_float_bits(b) || (a != a && b != b); }
 

@@ -46,7 +46,7 @@ static long half_product_differs(const gi_kernels *k) {
     const int format = 1 + (int)random_below(2);
     for (int64_t i = 0; i < K * N; i++) matrix[i] = random_value(i % 5 ? 0.3f : 3e-5f);
     gi_dense_pack(format, K, N, matrix, N, 1, NULL, half, NULL);
-    for (int64_t i = 0; i < K * N && !gi_dense_is_striped(K, N); i++) matrix[i] = rounded_weight(matrix[i], format);
+    if (!gi_dense_is_striped(K, N)) gi_round_weights(format, K * N, matrix, matrix, NULL);
     gi_dense_pack(GI_WEIGHTS_F32, K, N, matrix, N, 1, NULL, whole, NULL);
     gi_dense_run(&gi_kernels_scalar, GI_WEIGHTS_F32, whole, rows, K, N, x, STRIDE, expected[0], STRIDE);
     gi_dense_run(k, format, half, rows, K, N, x, STRIDE, got[0], STRIDE);

@@ -165,21 +165,16 @@ static double worst_error(const problem *p, const float *y) {
     return worst;
 }
 
-static void round_all(float *w, int64_t n, int format) {
-    for (int64_t i = 0; i < n; i++) w[i] = rounded_weight(w[i], format);
-}
-
 /* 16-bit weights give the bits of a float32 layer with the rounded weights. */
 static void check_half(problem *p, int format, const char *label) {
     const int64_t H = p->cell.hidden_size, ny = ROWS * p->T * p->N * H, nh = ROWS * p->N * H;
+    const int64_t nw = p->G * H * p->cell.input_size, nr = p->G * H * H;
     float *expected = random_floats(ny, 0), *y = random_floats(ny, 0), *h = random_floats(nh, 0);
     problem rounded = *p;
     rounded.cell.weights = GI_WEIGHTS_F32;
     p->cell.weights = format;
-    float *W = p->W, *R = p->R;
-    rounded.W = memcpy(random_floats(p->G * H * p->cell.input_size, 0), W, (size_t)(p->G * H * p->cell.input_size) * sizeof *W);
-    rounded.R = memcpy(random_floats(p->G * H * H, 0), R, (size_t)(p->G * H * H) * sizeof *R);
-    round_all(rounded.W, p->G * H * p->cell.input_size, format), round_all(rounded.R, p->G * H * H, format);
+    rounded.W = random_floats(nw, 0), rounded.R = random_floats(nr, 0);
+    gi_round_weights(format, nw, p->W, rounded.W, NULL), gi_round_weights(format, nr, p->R, rounded.R, NULL);
     run(&rounded, "scalar", p->T, 0, ROWS, expected, h);
     for (int i = 0; gi_kernels_list(i); i++)
         for (int64_t rows = 1; gi_kernels_get(gi_kernels_list(i), NULL) && rows <= ROWS; rows += 2) {

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { PHASES = 50, RUNS = 400 };
@@ -70,6 +71,31 @@ static void check_busy(void) {
     check_group("team", "two callers", RUNS, failed + (broken != NULL));
 }
 
+typedef struct fork_case { gi_team *team; int status; } fork_case;
+
+/* Another process goes on with a team that is at work: twice, the second time with the threads it has by then. */
+static void fork_amid(void *arg, gi_seat *seat) {
+    fork_case *c = arg;
+    if (seat->member) return;
+    const pid_t child = fork();
+    if (child > 0) {
+        waitpid(child, &c->status, 0);
+        return;
+    }
+    static tally t[2];
+    for (int run = 0; run < 2; run++)
+        if (!gi_team_run(c->team, all_phases, &t[run]) || !complete(&t[run], 3)) _exit(1);
+    gi_team_free(c->team);
+    _exit(0);
+}
+
+static void check_fork(void) {
+    fork_case c = {gi_team_create(3, 0, NULL), 1};
+    gi_team_run(c.team, fork_amid, &c);
+    gi_team_free(c.team);
+    check_group("team", "a fork while at work", 1, c.status != 0);
+}
+
 static void check_shares(void) {
     long failed = 0;
     for (int64_t count = 0; count < 40; count++)
@@ -90,6 +116,7 @@ int main(void) {
     for (int members = 1; members <= 4; members++) check_members(members, 0);
     check_members(2, 2000000);
     check_busy();
+    check_fork();
     check_shares();
     gi_error err;
     check_group("team", "refusals", 2, !!gi_team_create(0, 0, &err) + !!gi_team_create(GI_TEAM_MAX + 1, 0, &err));
