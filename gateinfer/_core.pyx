@@ -23,7 +23,7 @@ ITEM_SIZES = tuple(dtype.itemsize for dtype in DTYPES)
 UNARY = {name: i for i, name in enumerate((
     "sigmoid", "tanh", "relu", "affine", "leaky_relu", "thresholded_relu", "scaled_tanh", "hard_sigmoid", "elu",
     "softsign", "softplus", "exp", "log", "sqrt", "neg", "abs", "erf", "reciprocal", "clip", "floor", "ceil", "round",
-    "sign", "sin", "cos"))}
+    "sign", "sin", "cos", "power"))}
 BINARY = {name: i for i, name in enumerate((
     "add", "sub", "mul", "div", "pow", "min", "max", "prelu", "mod",
     "equal", "less", "less_equal", "greater", "greater_equal", "and", "or", "xor"))}

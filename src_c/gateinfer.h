@@ -81,6 +81,7 @@ typedef enum gi_unary {
     GI_EXP = GI_ACTIVATION_COUNT, GI_LOG, GI_SQRT, GI_NEG, GI_ABS, GI_ERF, GI_RECIPROCAL,
     GI_CLIP,              /* min(max(x, alpha), beta) */
     GI_FLOOR, GI_CEIL, GI_ROUND /* half to even */, GI_SIGN, GI_SIN, GI_COS,
+    GI_POWER,             /* b^x with ln b = alpha + beta, b neither 0 nor 1 */
     GI_UNARY_COUNT
 } gi_unary;
 

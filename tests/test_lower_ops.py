@@ -100,6 +100,13 @@ def test_pow_of_a_constant(power):
     check(node("Pow", "X P"), {"X": random(4, 9, low=0.1, high=3)}, {"P": np.float32(power)}, rtol=3 * ULP)
 
 
+@pytest.mark.parametrize("base", [10.0, 2.0, 0.3, 1.0, 0.0, -2.0])
+def test_pow_of_a_constant_base(base):
+    """Positive bases but 1 have a logarithm, which makes an exponential of the power; the others need libm."""
+    exponents = np.array([-np.inf, -44.0, -3.0, -0.7, 0.0, 1e-3, 0.7, 2.0, 5.0, 37.9, np.inf, np.nan], np.float32)
+    check(node("Pow", "B X"), {"X": exponents}, {"B": np.float32(base)}, rtol=2 * ULP, atol=2.0**-126)
+
+
 def test_pow_at_run_time():
     check(node("Pow", "X P"), {"X": random(4, 9, low=0.1, high=3), "P": random(9, high=3)}, rtol=3 * ULP)
 

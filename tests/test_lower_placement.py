@@ -95,3 +95,90 @@ def random_op(rng: np.random.Generator, values: Arrays, source: str) -> tuple[st
         case _:
             partner = str(rng.choice(partners))
             return "Sub", x - values[partner], {}, [partner]
+
+
+# ---- scatters that replace everything --------------------------------------------------------------------------------
+
+
+def window_of(shape: tuple[int, ...], axis: int, start: int, stop: int) -> np.ndarray:
+    """The index [.., axes] of a ScatterND that writes positions [start, stop) of `axis`, all of the axes before it."""
+    extents = [range(n) for n in shape[:axis]] + [range(start, stop)]
+    return np.stack(np.meshgrid(*extents, indexing="ij"), axis=-1).astype(np.int64)
+
+
+def cache_of_layers(spans: list[tuple[int, int]]):
+    """A chain that reads spans[i] of the cache as it is then and writes it doubled: nodes, feeds, constants, result."""
+    shape = (2, 7, 3)
+    nodes, constants, source = [], {}, "X"
+    for i, (start, stop) in enumerate(spans):
+        constants |= {f"s{i}": integers(start), f"e{i}": integers(stop), "axis": integers(1)}
+        constants[f"i{i}"] = window_of(shape, 1, start, stop)
+        nodes.append(node("Slice", f"{source} s{i} e{i} axis", f"old{i}"))
+        nodes.append(node("Add", f"old{i} old{i}", f"new{i}"))
+        nodes.append(node("ScatterND", f"{source} i{i} new{i}", f"c{i}"))
+        source = f"c{i}"
+    return nodes, {"X": random(*shape)}, constants, source
+
+
+COMPLETE = [(2, 5), (0, 2), (5, 7)]
+
+
+def copies(lowered) -> int:
+    return lowered.program.op_names.count("copy")
+
+
+def test_a_cache_that_is_replaced_is_never_copied():
+    """Results go straight to their slice of the output: the slices are read where they were."""
+    nodes, feeds, constants, last = cache_of_layers(COMPLETE)
+    assert copies(check(nodes, feeds, constants, opset=18, outputs=(last,))) == 0
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [(2, 5), (0, 2)],  # some old elements stay
+        [(0, 4), (3, 7)],  # the second window reads and covers a part of the first
+        [(0, 3), (0, 3), (3, 7)],  # one window twice
+        [(0, 7)],
+    ],
+)
+def test_chains_that_are_not_side_by_side(spans):
+    nodes, feeds, constants, last = cache_of_layers(spans)
+    check(nodes, feeds, constants, opset=18, outputs=(last,))
+
+
+@pytest.mark.parametrize("read", ["c0", "c1", "old1"])
+def test_steps_of_a_chain_that_are_outputs(read):
+    nodes, feeds, constants, last = cache_of_layers(COMPLETE)
+    check(nodes, feeds, constants, opset=18, outputs=(read, last))
+
+
+def test_a_scatter_that_adds_is_no_replacement():
+    nodes, feeds, constants, last = cache_of_layers(COMPLETE)
+    nodes[-1] = node("ScatterND", "c1 i2 new2", last, reduction="add")
+    check(nodes, feeds, constants, opset=18, outputs=(last,))
+
+
+def test_layers_on_the_first_axis_by_number():
+    """A position is picked and written by its number, as `cache[1] = f(cache[1])` is exported."""
+    nodes, constants, source = [], {}, "X"
+    for i in (1, -3, 2):
+        constants |= {f"n{i}": np.array(i), f"i{i}": np.array([[i]])}
+        nodes.append(node("Gather", f"{source} n{i}", f"old{i}", axis=0))
+        nodes.append(node("Unsqueeze", f"old{i} first", f"line{i}"))
+        nodes.append(node("Neg", f"line{i}", f"new{i}"))
+        nodes.append(node("ScatterND", f"{source} i{i} new{i}", f"c{i}"))
+        source = f"c{i}"
+    lowered = check(nodes, {"X": random(3, 4)}, {**constants, "first": integers(0)}, opset=18, outputs=("c2",))
+    assert copies(lowered) == 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_chains(seed):
+    """Windows anywhere, read before and after they are written, some steps outputs."""
+    rng = np.random.default_rng(seed)
+    spans = [sorted(rng.choice(8, 2, replace=False).tolist()) for _ in range(4)] if seed % 2 else list(COMPLETE)
+    rng.shuffle(spans)
+    nodes, feeds, constants, last = cache_of_layers([(a, b) for a, b in spans])
+    outputs = {last, *rng.choice([n.output[0] for n in nodes], rng.integers(0, 3)).tolist()}
+    check(nodes, feeds, constants, opset=18, outputs=tuple(sorted(outputs)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from math import inf, pi, sqrt
+from math import inf, log, pi, sqrt
 
 import numpy as np
 
@@ -108,10 +108,21 @@ def lower_pow(ctx: Lowering, node: Node) -> None:
         ctx.binary("mul", ctx.binary("mul", base, base), base, out=out)
     elif power == 0.5 and base.dtype == FLOAT:
         ctx.unary("sqrt", base, out=out)
+    elif (parts := _log_of_base(ctx, node)) is not None:
+        ctx.unary("power", as_dtype(ctx, exponent, FLOAT), *parts, out=out)
     elif base.dtype == FLOAT:
         ctx.binary("pow", base, as_dtype(ctx, exponent, FLOAT), out=out)
     else:
         raise UnsupportedOp(f"Pow on {base.dtype} takes the constant exponents 1, 2 and 3; cast the base to float32")
+
+
+def _log_of_base(ctx: Lowering, node: Node) -> tuple[float, float] | None:
+    """The logarithm of a constant base as two float32 numbers, where it has one and it is not 0."""
+    base = ctx.const(node.input(0))
+    if base is None or base.size != 1 or base.dtype != FLOAT or not 0 < base.item() < inf or base.item() == 1:
+        return None
+    high = float(np.float32(log(base.item())))
+    return high, log(base.item()) - high
 
 
 @lowers("Clip", attrs=("min", "max"))

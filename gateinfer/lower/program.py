@@ -12,6 +12,7 @@ from gateinfer.errors import GateInferError, UnsupportedOp
 from gateinfer.graph.infer import has_rule, infer
 from gateinfer.graph.ir import Graph, Node, Port, first_output
 from gateinfer.lower.context import Cache, Lowering
+from gateinfer.lower.overwrite import joined
 from gateinfer.lower.placement import place
 from gateinfer.lower.registry import check_attrs, rule_for
 from gateinfer.lower.target import Target
@@ -58,6 +59,7 @@ def lower(graph: Graph, target: Target, cache: Cache, states: Sequence[tuple[str
     ShapeError
         Shapes of the graph contradict each other.
     """
+    graph = joined(graph)
     ctx = Lowering(graph, target, cache)
     inputs = {port.name: _input(ctx, port) for port in graph.inputs}
     outputs = {port.name: _output(ctx, port) for port in graph.outputs}

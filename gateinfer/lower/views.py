@@ -62,17 +62,31 @@ def lower_expand(ctx: Lowering, node: Node) -> None:
 @lowers("Slice", attrs=("starts", "ends", "axes"))
 def lower_slice(ctx: Lowering, node: Node) -> None:
     x = ctx.value(node.input(0))
-    starts, ends, axes, steps = (
-        integers(ctx, node, index, key) for index, key in enumerate(("starts", "ends", "axes", "steps"), start=1)
-    )
+    for axis, positions in slices(x.shape, *(integers(ctx, node, i, key) for i, key in enumerate(SLICE_KEYS, start=1))):
+        x = x.slice(axis, positions.start, len(positions), positions.step)
+    ctx.define(node.output(0), x)
+
+
+SLICE_KEYS = ("starts", "ends", "axes", "steps")
+"""Inputs 1 to 4 of a Slice, of which the first three are attributes in old operator sets."""
+
+
+def slices(
+    shape: Sequence[int],
+    starts: Sequence[int] | None,
+    ends: Sequence[int] | None,
+    axes: Sequence[int] | None,
+    steps: Sequence[int] | None,
+) -> list[tuple[int, range]]:
+    """What a Slice takes of axes of an input of `shape`: (axis, positions)."""
     if starts is None or ends is None:
         raise UnsupportedOp("has no 'starts' or 'ends'")
     axes = list(range(len(starts))) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        positions = range(*slice(start, end, step).indices(x.shape[axis]))
-        x = x.slice(axis, positions.start, len(positions), step)
-    ctx.define(node.output(0), x)
+    return [
+        (axis, range(*slice(start, end, step).indices(shape[axis])))
+        for start, end, axis, step in zip(starts, ends, axes, steps, strict=True)
+    ]
 
 
 @lowers("Split", attrs=("axis", "split", "num_outputs"))
@@ -131,10 +145,7 @@ def lower_gather(ctx: Lowering, node: Node) -> None:
 def lower_scatter(ctx: Lowering, node: Node) -> None:
     """A regular grid of known positions, as exporters write `x[..., a:b] = y`, is a copy into a window."""
     index = ctx.const(node.input(1))
-    grid = None
-    if index is not None and reduction(node) < 0:
-        extents = ctx.shape(node.input(0))[: index.shape[-1]]
-        grid = _grid([_checked_index(index[..., axis], extent) for axis, extent in enumerate(extents)])
+    grid = grid_of(index, ctx.shape(node.input(0))) if index is not None and reduction(node) < 0 else None
     if grid is None:
         scatter_nd(ctx, node)
         return
@@ -144,8 +155,9 @@ def lower_scatter(ctx: Lowering, node: Node) -> None:
     ctx.copy(out, updates)
 
 
-def _grid(index: Sequence[np.ndarray]) -> list[tuple[int, int, int]] | None:
-    """(start, count, step) of each axis if the positions are a regular grid in its own order, else None."""
+def grid_of(places: np.ndarray, shape: Sequence[int]) -> list[tuple[int, int, int]] | None:
+    """(start, count, step) of each leading axis of `shape` if `places` [.., axes] is a regular grid in order."""
+    index = [_checked_index(places[..., axis], extent) for axis, extent in enumerate(shape[: places.shape[-1]])]
     spans = []
     for axis, positions in enumerate(index):
         if positions.ndim != len(index) or positions.size == 0:

@@ -10,21 +10,24 @@ static double ref_softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p
 static double ref_elu(double x) { return x >= 0 ? x : expm1(x); }
 static double ref_softsign(double x) { return x / (1 + fabs(x)); }
 static double ref_reciprocal(double x) { return 1 / x; }
+static double ref_power(double x) { return pow(10, x); }
 
 typedef struct function {
     const char *name;
     int fn;
     double (*reference)(double);
     double bound; /* ULP */
+    float alpha, beta;
 } function;
 
 static const function functions[] = {
-    {"sigmoid", GI_SIGMOID, ref_sigmoid, 2.0},    {"tanh", GI_TANH, tanh, 2.0},
-    {"exp", GI_EXP, exp, 2.0},                    {"log", GI_LOG, log, 2.0},
-    {"softplus", GI_SOFTPLUS, ref_softplus, 2.0}, {"elu", GI_ELU, ref_elu, 2.0},
-    {"erf", GI_ERF, erf, 2.0},                    {"sin", GI_SIN, sin, 2.0},
-    {"cos", GI_COS, cos, 2.0},                    {"softsign", GI_SOFTSIGN, ref_softsign, 1.5},
-    {"sqrt", GI_SQRT, sqrt, 0.5},                 {"reciprocal", GI_RECIPROCAL, ref_reciprocal, 0.5},
+    {"sigmoid", GI_SIGMOID, ref_sigmoid, 2.0, 1, 0},    {"tanh", GI_TANH, tanh, 2.0, 1, 0},
+    {"exp", GI_EXP, exp, 2.0, 1, 0},                    {"log", GI_LOG, log, 2.0, 1, 0},
+    {"softplus", GI_SOFTPLUS, ref_softplus, 2.0, 1, 0}, {"elu", GI_ELU, ref_elu, 2.0, 1, 0},
+    {"erf", GI_ERF, erf, 2.0, 1, 0},                    {"sin", GI_SIN, sin, 2.0, 1, 0},
+    {"cos", GI_COS, cos, 2.0, 1, 0},                    {"softsign", GI_SOFTSIGN, ref_softsign, 1.5, 1, 0},
+    {"power", GI_POWER, ref_power, 2.0, 0x1.26bb1cp1f, -0x1.12aabap-25f},
+    {"sqrt", GI_SQRT, sqrt, 0.5, 1, 0},                 {"reciprocal", GI_RECIPROCAL, ref_reciprocal, 0.5, 1, 0},
 };
 
 /* |got - exact| in ULP of exact's binade; 0 or 1e9 where only the class counts (NaN, infinity, underflow). */
@@ -50,7 +53,7 @@ static void measure(const gi_kernels *k, const function *f, uint64_t stride) {
     float at = 0;
     for (uint64_t first = 0; first < (uint64_t)1 << 32; first += RUN * stride) {
         for (uint64_t i = 0; i < RUN; i++) x[i] = gi_float_of((uint32_t)(first + i * stride));
-        k->unary[f->fn](y, x, RUN, 1.0f, 0.0f);
+        k->unary[f->fn](y, x, RUN, f->alpha, f->beta);
         for (int i = 0; i < RUN; i++) {
             const double error = error_ulp(y[i], f->reference(x[i]));
             if (error > worst) worst = error, at = x[i];
@@ -74,7 +77,8 @@ static const limit limits[] = {
     {GI_SIN, -0.0f, -0.0f}, {GI_SIN, INFINITY, NAN}, {GI_COS, 0.0f, 1.0f}, {GI_COS, -INFINITY, NAN},
     {GI_RELU, -3.0f, 0.0f}, {GI_RELU, INFINITY, INFINITY}, {GI_SIGN, -0.0f, 0.0f}, {GI_SIGN, -2.0f, -1.0f},
     {GI_ROUND, 2.5f, 2.0f}, {GI_ROUND, -1.5f, -2.0f}, {GI_FLOOR, -0.5f, -1.0f}, {GI_CEIL, 0.5f, 1.0f},
-    {GI_HARD_SIGMOID, INFINITY, 1.0f}, {GI_HARD_SIGMOID, -INFINITY, 0.0f},
+    {GI_HARD_SIGMOID, INFINITY, 1.0f}, {GI_HARD_SIGMOID, -INFINITY, 0.0f}, {GI_POWER, INFINITY, INFINITY},
+    {GI_POWER, -INFINITY, 0.0f}, {GI_POWER, 3e38f, INFINITY}, {GI_POWER, -0.0f, 1.0f},
 };
 
 static void check_limits(const gi_kernels *k) {

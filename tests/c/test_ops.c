@@ -140,7 +140,8 @@ static number expect_unary(const test_case *c, int64_t row, const int64_t *i) {
     case GI_ROUND: return rintl(x);
     case GI_SIGN: return (x > 0) - (x < 0);
     case GI_SIN: return sinl(x);
-    default: return cosl(x);
+    case GI_COS: return cosl(x);
+    default: return expl(x * ((number)s->alpha + s->beta));
     }
 }
 
@@ -184,7 +185,7 @@ static number expect_binary(const test_case *c, int64_t row, const int64_t *i) {
 static void test_map(int64_t rows, int dtype, int operands, int fn) {
     int64_t shape[GI_MAX_RANK];
     int rank = random_shape(shape, 9), is_compare = operands == 3 && fn >= GI_ARITHMETIC_COUNT;
-    map_settings settings = {fn, 0.75f, fn == GI_CLIP ? 1.5f : 0.25f};
+    map_settings settings = {fn, 0.75f, fn == GI_CLIP ? 1.5f : fn == GI_POWER ? 1e-8f : 0.25f};
     if (dtype != GI_F32) settings.alpha = -3, settings.beta = 4;
     test_case c = {.settings = &settings};
     add_operand(&c, is_compare ? GI_BOOL : dtype, rank, shape, rows);

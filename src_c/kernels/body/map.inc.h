@@ -48,6 +48,7 @@ V_INLINE v_f v_unary(const int fn, v_f x, v_f alpha, v_f beta) {
     case GI_SIGN: return v_select(v_lt(zero, x), one, v_select(v_lt(x, zero), v_neg(one), v_add(x, zero)));
     case GI_SIN: return v_sin(x);
     case GI_COS: return v_cos(x);
+    case GI_POWER: return v_power(x, alpha, beta);
     default: return v_activation(fn, x, alpha, beta);
     }
 }
@@ -130,6 +131,7 @@ UNARY(map_round, GI_ROUND)
 UNARY(map_sign, GI_SIGN)
 UNARY(map_sin, GI_SIN)
 UNARY(map_cos, GI_COS)
+UNARY(map_power_of, GI_POWER)
 
 ARITHMETIC(map_add, GI_ADD)
 ARITHMETIC(map_sub, GI_SUB)

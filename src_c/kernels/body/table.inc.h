@@ -16,6 +16,7 @@ const gi_kernels GI_TABLE = {
         [GI_SQRT] = map_sqrt, [GI_NEG] = map_neg, [GI_ABS] = map_abs, [GI_ERF] = map_erf,
         [GI_RECIPROCAL] = map_reciprocal, [GI_CLIP] = map_clip, [GI_FLOOR] = map_floor, [GI_CEIL] = map_ceil,
         [GI_ROUND] = map_round, [GI_SIGN] = map_sign, [GI_SIN] = map_sin, [GI_COS] = map_cos,
+        [GI_POWER] = map_power_of,
     },
     .arithmetic = {
         [GI_ADD] = map_add, [GI_SUB] = map_sub, [GI_MUL] = map_mul, [GI_DIV] = map_div, [GI_POW] = map_pow,
