@@ -108,13 +108,35 @@ bench-guard: $(BUILT) ## pytest-benchmark on the step, sequence and row cases, t
 
 roofline: build/bench/roofline ## limits of this machine and the cells of the bare C core next to them, as JSON
 	@./$<
-build/bench/roofline: bench/c/roofline.c $(C_CORE) $(C_HEADERS)
-	@mkdir -p $(@D) && $(CC) -std=gnu11 -O3 -ffp-contract=off -fno-math-errno -Isrc_c $< $(C_CORE) -lm -o $@
+BENCH_HEADERS := $(wildcard bench/c/*.h)
+build/bench/roofline build/bench/against: build/bench/%: bench/c/%.c $(C_CORE) $(C_HEADERS) $(BENCH_HEADERS)
+	@mkdir -p $(@D) && $(CC) -std=gnu11 -O3 -ffp-contract=off -fno-math-errno -pthread -Isrc_c $< $(C_CORE) -lm -ldl -o $@
+
+# RTNeural's layers, one shared object per backend and set of flags: AVX as its build enables it, all this machine has, fast math.
+RTNEURAL ?=
+XSIMD ?= $(RTNEURAL)/modules/xsimd/include
+RTNEURAL_PEERS := $(foreach backend,eigen xsimd stl,$(foreach flags,avx native fast,build/bench/$(backend)-$(flags).so))
+RTNEURAL_CXX = $(CXX) -std=c++17 -O3 -DNDEBUG -w -shared -fPIC -fvisibility=hidden -DEIGEN_STACK_ALLOCATION_LIMIT=0 \
+	-Ibench/c -I$(RTNEURAL) -isystem $(RTNEURAL)/modules/Eigen -isystem $(XSIMD)
+eigen := -DRTNEURAL_USE_EIGEN=1
+xsimd := -DRTNEURAL_USE_XSIMD=1
+avx := -mavx2 -mfma -DRTNEURAL_DEFAULT_ALIGNMENT=32
+native = -march=native -DRTNEURAL_DEFAULT_ALIGNMENT=$(if $(findstring xsimd,$@),64,32)
+fast := $(avx) -ffast-math
+
+rtneural: build/bench/against ## small layers next to RTNEURAL=path/to/a checkout of RTNeural, which is compiled for each size
+	@test -f "$(RTNEURAL)/RTNeural/RTNeural.h" -a -d "$(RTNEURAL)/modules/Eigen" -a -d "$(XSIMD)/xsimd" || { echo \
+	  "RTNEURAL=path/to/RTNeural with its submodules wanted: git clone --recursive https://github.com/jatinchowdhury18/RTNeural" \
+	  "(XSIMD=path/to/xsimd/include if xsimd 10 is elsewhere)" >&2; exit 1; }
+	@$(MAKE) $(RTNEURAL_PEERS)
+	@./$< $(AGAINST_FLAGS) $(RTNEURAL_PEERS)
+build/bench/%.so: bench/c/rtneural.cpp bench/c/peer.h
+	@$(RTNEURAL_CXX) $($(word 1,$(subst -, ,$*))) $($(word 2,$(subst -, ,$*))) $< -o $@
 
 clean: ## remove everything that was built, except .venv
 	rm -rf build dist *.egg-info gateinfer/_core.c gateinfer/_core.*.so .cache $(BUILT)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
-.PHONY: help build demo lint test isa isa-scalar isa-avx2 ctest asan bench bench-peers bench-guard roofline clean
+.PHONY: help build demo lint test isa isa-scalar isa-avx2 ctest asan bench bench-peers bench-guard roofline rtneural clean
 .SECONDARY:

@@ -5,22 +5,14 @@
  * One JSON object per line. Every figure is the fastest of many short bursts: noise on a shared machine only adds time,
  * and a limit is what the machine can do. A cell's `limit` is the larger of its bytes at the measured read bandwidth of a
  * working set of its size and its multiply-adds at the measured FMA peak; `share` is limit / time. */
-#include "kernels/cell_layout.h"
+#include "burst.h"
 #include "cells/cells.h"
-#include <math.h>
+#include "kernels/cell_layout.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { BURSTS = 60 };
 static const double BURST_SECONDS = 4e-4, MOST_SECONDS = 0.4;   /* of one burst, of one figure */
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Seconds per call of the fastest burst. */
 static double fastest(void (*call)(void *), void *arg) {
@@ -35,18 +27,6 @@ static double fastest(void (*call)(void *), void *arg) {
         if (seconds < best) best = seconds;
     }
     return best;
-}
-
-/* Cache-line aligned, each at another place within a page: equal low address bits would make loads wait for stores. Huge pages
- * where the system gives them; never freed, the program is short. */
-static float *floats(int64_t n) {
-    static int64_t calls;
-    const int64_t shift = 80 * (calls++ % 12);
-    float *p = aligned_alloc(1 << 21, (((size_t)(n + shift) * sizeof *p >> 21) + 1) << 21);
-    if (!p) exit(1);
-    p += shift;
-    for (int64_t i = 0; i < n; i++) p[i] = (float)((i * 2654435761u >> 8 & 0xffff) / 65536.0 - 0.5) * 0.2f;
-    return p;
 }
 
 /* ---- limits: plain reads, and multiply-adds on data that stays in registers or L1 ---- */

@@ -7,30 +7,32 @@
 /* Floats of hoisted input product kept at once: small enough to stay in a 2 MiB L2 beside the weights. */
 enum { PRE_FLOATS = 32 * 1024, PRE_STEPS_MIN = 8 };
 
-typedef struct place { gi_operand at; int64_t t_stride, n_stride; } place;
+/* A series of the layer: its memory, and how far its steps and its rows are apart. */
+typedef struct place { gi_operand at; int64_t t_stride, m_stride; } place;
+
+enum { VIEWS = 6, SERIES = 11 };
 
 typedef struct recurrent_op {
     gi_op op;
     gi_cell cell;
     int32_t reverse;
-    int64_t T, N, pre_steps;
-    place packed, x, lens, y, h0, c0, hn, cn, h[2], c, gate, pre;
+    int by_program_row;      /* the layer's rows are the program's, else the N sequences of one program row */
+    int64_t T, N, pre_steps, lens_stride;
+    gi_operand packed, lens;
+    place places[SERIES];    /* x y h0 c0 hn cn, then scratch: h h c gate pre */
 } recurrent_op;
 
-/* Rows of the layer: the sequences of one program row when N > 1, else the program rows themselves. */
-static gi_series series_of(const gi_frame *f, const place *p, int64_t row, int by_program_row) {
-    if (p->at.tensor < 0) return (gi_series){0};
-    return (gi_series){gi_at(f, &p->at, row), p->t_stride, by_program_row ? p->at.row_bytes / p->at.size : p->n_stride};
-}
-
-static gi_layer layer_of(const recurrent_op *op, const gi_frame *f, int64_t row, int by_program_row) {
-    gi_layer l = {.kernels = f->kernels, .cell = &op->cell, .packed = gi_at(f, &op->packed.at, row), .reverse = op->reverse,
-                  .T = op->T, .M = by_program_row ? f->rows : op->N, .pre_steps = op->pre_steps, .team = f->team,
-                  .backward = f->backward};
-    const place *from[] = {&op->x, &op->y, &op->h0, &op->c0, &op->hn, &op->cn, &op->h[0], &op->h[1], &op->c, &op->gate, &op->pre};
-    gi_series *to[] = {&l.x, &l.y, &l.h0, &l.c0, &l.hn, &l.cn, &l.h[0], &l.h[1], &l.c, &l.gate, &l.pre};
-    for (size_t i = 0; i < sizeof from / sizeof *from; i++) *to[i] = series_of(f, from[i], row, by_program_row);
-    return l;
+/* Field by field: clearing or copying a record of this size takes as long as a small cell. */
+static void find_layer(gi_layer *l, const recurrent_op *op, const gi_frame *f, int64_t row) {
+    gi_series *const series[SERIES] = {&l->x, &l->y, &l->h0, &l->c0, &l->hn, &l->cn, &l->h[0], &l->h[1], &l->c, &l->gate, &l->pre};
+    for (int i = 0; i < SERIES; i++) {
+        const place *from = &op->places[i];
+        series[i]->p = from->at.tensor < 0 ? NULL : gi_at(f, &from->at, row);
+        series[i]->t_stride = from->t_stride, series[i]->m_stride = from->m_stride;
+    }
+    l->kernels = f->kernels, l->cell = &op->cell, l->packed = gi_at(f, &op->packed, row), l->reverse = op->reverse;
+    l->T = op->T, l->M = op->by_program_row ? f->rows : op->N, l->pre_steps = op->pre_steps;
+    l->team = f->team, l->backward = f->backward;
 }
 
 /* The rows first .. first + count - 1 of a layer over `length` steps; Y is 0 from there on. */
@@ -47,10 +49,10 @@ static void zero_after(const gi_layer *part, int64_t T) {
 }
 
 /* A row of length 0 has zero final states whatever its initial ones, as in onnxruntime. */
-static void run_part(gi_layer part, int64_t T) {
-    if (part.T == 0) part.h0.p = part.c0.p = NULL;
-    gi_layer_run(&part);
-    zero_after(&part, T);
+static void run_part(gi_layer *part, int64_t T) {
+    if (part->T == 0) part->h0.p = part->c0.p = NULL;
+    gi_layer_run(part);
+    zero_after(part, T);
 }
 
 /* Neighbouring rows of equal length run together. lens: [M] with the given stride. */
@@ -61,23 +63,23 @@ static int run_ragged(const gi_layer *l, const int32_t *lens, int64_t stride, gi
                            (long long)l->T);
     for (int64_t first = 0, end; first < l->M; first = end) {
         for (end = first + 1; end < l->M && lens[end * stride] == lens[first * stride]; end++) {}
-        run_part(part_of(l, first, end - first, lens[first * stride]), l->T);
+        gi_layer part = part_of(l, first, end - first, lens[first * stride]);
+        run_part(&part, l->T);
     }
     return GI_OK;
 }
 
 static int run_recurrent(const gi_op *base, const gi_frame *f, gi_error *err) {
     const recurrent_op *op = (const recurrent_op *)base;
-    const int by_program_row = op->N == 1 && op->packed.at.row_bytes == 0;
-    const int64_t calls = op->N == 0 ? 0 : by_program_row ? 1 : f->rows;   /* no sequences: T may be anything */
+    const int64_t calls = op->N == 0 ? 0 : op->by_program_row ? 1 : f->rows;   /* no sequences: T may be anything */
     for (int64_t row = 0; row < calls; row++) {
-        const gi_layer layer = layer_of(op, f, row, by_program_row);
-        if (op->lens.at.tensor < 0) {
-            run_part(layer, op->T);
+        gi_layer layer;
+        find_layer(&layer, op, f, row);
+        if (op->lens.tensor < 0) {
+            run_part(&layer, layer.T);
             continue;
         }
-        int64_t stride = by_program_row ? op->lens.at.row_bytes / op->lens.at.size : op->lens.n_stride;
-        int status = run_ragged(&layer, gi_at(f, &op->lens.at, row), stride, err);
+        int status = run_ragged(&layer, gi_at(f, &op->lens, row), op->lens_stride, err);
         if (status < 0) return status;
     }
     return GI_OK;
@@ -142,21 +144,32 @@ static int check_packed(gi_builder *b, const gi_cell *cell, int packed, gi_error
     return status < 0 ? status : gi_check_dtype(b, &whole, GI_F32, "packed weights", err);
 }
 
-static place place_of(gi_builder *b, const gi_view *v) {
-    const int time = v->rank == 3;
-    return (place){gi_builder_use(b, v), time ? v->stride[0] : 0, v->rank ? v->stride[time] : 0};
+static place place_of(const recurrent_op *op, gi_operand at, int64_t t_stride, int64_t n_stride) {
+    return (place){at, t_stride, op->by_program_row && at.tensor >= 0 ? at.row_bytes / at.size : n_stride};
+}
+
+static void use_views(gi_builder *b, recurrent_op *op, const gi_recurrent *r) {
+    const gi_view *const views[VIEWS] = {&r->x, &r->y, &r->h0, &r->c0, &r->hn, &r->cn}, packed = {.tensor = r->packed, .rank = 1};
+    op->packed = gi_builder_use(b, &packed), op->lens = gi_builder_use(b, &r->lens);
+    op->by_program_row = op->N == 1 && op->packed.row_bytes == 0;
+    op->lens_stride = place_of(op, op->lens, 0, r->lens.stride[0]).m_stride;
+    for (int i = 0; i < VIEWS; i++) {
+        const gi_view *v = views[i];
+        const int time = v->rank == 3;
+        op->places[i] = place_of(op, gi_builder_use(b, v), time ? v->stride[0] : 0, v->stride[time]);
+    }
 }
 
 /* Scratch [steps, N, width]. */
-typedef struct need { place *at; int wanted; int64_t steps, width; } need;
+typedef struct need { int wanted; int64_t steps, width; } need;
 
-static int take(gi_builder *b, const need *n, int64_t N, gi_error *err) {
-    const int64_t per_step = n->wanted ? gi_size_mul(N, n->width) : 0, elements = gi_size_mul(n->steps, per_step);
-    *n->at = (place){.at.tensor = -1, .t_stride = per_step, .n_stride = n->width};
-    if (!n->wanted) return GI_OK;
+static int take(gi_builder *b, const recurrent_op *op, place *to, const need *n, gi_error *err) {
+    const int64_t per_step = n->wanted ? gi_size_mul(op->N, n->width) : 0, elements = gi_size_mul(n->steps, per_step);
+    gi_operand at = {.tensor = -1};
     if (elements < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
-    n->at->at = gi_builder_scratch(b, elements, err);
-    return n->at->at.tensor < 0 ? GI_ERR_MEMORY : GI_OK;
+    if (n->wanted) at = gi_builder_scratch(b, elements, err);
+    *to = place_of(op, at, per_step, n->width);
+    return n->wanted && at.tensor < 0 ? GI_ERR_MEMORY : GI_OK;
 }
 
 static int add_scratch(gi_builder *b, recurrent_op *op, gi_error *err) {
@@ -165,11 +178,11 @@ static int add_scratch(gi_builder *b, recurrent_op *op, gi_error *err) {
     if (per_step < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
     op->pre_steps = PRE_FLOATS / per_step < PRE_STEPS_MIN ? PRE_STEPS_MIN : PRE_FLOATS / per_step;
     if (op->pre_steps > op->T) op->pre_steps = op->T;
-    const need needs[] = {{&op->h[0], 1, 1, H}, {&op->h[1], 1, 1, H}, {&op->c, op->cell.kind == GI_LSTM, 1, H},
-                          {&op->gate, op->cell.kind == GI_GRU && !op->cell.linear_before_reset, 1, 3 * span},
-                          {&op->pre, op->T > 1, op->pre_steps, pre_width}};
-    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
-        if (take(b, &needs[i], op->N, err) < 0) return GI_ERR_LIMIT;
+    const need needs[SERIES - VIEWS] = {{1, 1, H}, {1, 1, H}, {op->cell.kind == GI_LSTM, 1, H},
+                                        {op->cell.kind == GI_GRU && !op->cell.linear_before_reset, 1, 3 * span},
+                                        {op->T > 1, op->pre_steps, pre_width}};
+    for (int i = 0; i < SERIES - VIEWS; i++)
+        if (take(b, op, &op->places[VIEWS + i], &needs[i], err) < 0) return GI_ERR_LIMIT;
     return GI_OK;
 }
 
@@ -180,11 +193,8 @@ int gi_build_recurrent(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     if (status < 0) return status;
     recurrent_op *op = gi_builder_op(b, sizeof *op, run_recurrent, names[r->cell.kind], err);
     if (!op) return GI_ERR_MEMORY;
-    const gi_view packed = {.tensor = r->packed, .rank = 1, .shape = {1}, .stride = {1}};
     op->cell = r->cell, op->reverse = r->reverse, op->T = r->x.shape[0], op->N = r->x.shape[1];
-    op->packed = place_of(b, &packed), op->x = place_of(b, &r->x), op->lens = place_of(b, &r->lens);
-    op->y = place_of(b, &r->y), op->h0 = place_of(b, &r->h0), op->c0 = place_of(b, &r->c0);
-    op->hn = place_of(b, &r->hn), op->cn = place_of(b, &r->cn);
+    use_views(b, op, r);
     status = add_scratch(b, op, err);
     if (status < 0) b->program->n_ops--;   /* a half-built op must not run */
     else gi_builder_macs(b, gi_size_mul(gi_size_mul(op->T, op->N), gi_cell_gates(&op->cell) * op->cell.hidden_size *
