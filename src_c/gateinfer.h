@@ -13,7 +13,6 @@
 #define GATEINFER_H
 #include <stddef.h>
 #include <stdint.h>
-
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -53,7 +52,6 @@ typedef enum gi_dtype {
     GI_F32, GI_I64, GI_I32, GI_BOOL, GI_U8, GI_I8, GI_U16, GI_I16, GI_U32, GI_F16, GI_F64, GI_DTYPE_COUNT
 } gi_dtype;
 GI_API size_t gi_dtype_size(int dtype);                               /* 0 for an unknown dtype */
-
 enum { GI_MAX_RANK = 8 };
 /* A strided window on a tensor: element (i0, i1, ..) is at offset + i0 * stride[0] + i1 * stride[1] + .., in elements.
  * Strides may be 0 (broadcast) or negative. tensor < 0 means "absent" where an operand is optional. */

@@ -41,14 +41,16 @@ static void hoist_share(void *arg, int share, int shares) {
     if (count) hoist_input(c->layer, c->first + from, count, from);
 }
 
-/* The step record with all that stays the same over time; the state starts at h0, c0 or zero. */
-static gi_step start_step(const gi_layer *l) {
-    gi_step s = {.cell = l->cell, .rows = l->M, .x_stride = l->x.m_stride, .pre_stride = l->pre.m_stride, .packed = l->packed,
-                 .gate = l->gate.p, .gate_stride = l->gate.m_stride, .h = l->h0.p, .h_stride = l->h0.m_stride, .c = l->c0.p,
-                 .c_stride = l->c0.m_stride};
-    if (!s.h) s.h = l->h[0].p, s.h_stride = l->h[0].m_stride;
-    if (!s.c) s.c = l->c.p, s.c_stride = l->c.m_stride;
-    return s;
+/* All of the step record that stays the same over time; the state starts at h0, c0 or zero. Field by field: clearing the record
+ * first and copying it takes as long as a small cell. */
+static void start_step(gi_step *s, const gi_layer *l) {
+    const gi_series *h = l->h0.p ? &l->h0 : &l->h[0], *c = l->c0.p ? &l->c0 : &l->c;
+    s->cell = l->cell, s->packed = l->packed, s->rows = l->M;
+    s->first_block = 0, s->end_block = gi_blocks(l->cell->hidden_size);
+    s->x_stride = l->x.m_stride, s->pre_stride = l->pre.m_stride;
+    s->gate = l->gate.p, s->gate_stride = l->gate.m_stride;
+    s->h = h->p, s->h_stride = h->m_stride;
+    s->c = c->p, s->c_stride = c->m_stride;
 }
 
 static void zero_absent_state(const gi_layer *l) {
@@ -79,14 +81,22 @@ static void unit_share(void *arg, int share, int shares) {
     call->kernel(&part);
 }
 
+/* Small cells take less time than the record of a share. */
+static void run_kernel(gi_seat *seat, void (*kernel)(const gi_step *s), const gi_step *s) {
+    if (!seat->team) kernel(s);
+    else gi_team_phase(seat, unit_share, &(kernel_call){kernel, s});
+}
+
 static void cell_step(const gi_layer *l, gi_seat *seat, const gi_step *s) {
     const gi_kernels *k = l->kernels;
-    kernel_call call = {l->cell->kind == GI_LSTM ? k->lstm_step : l->cell->kind == GI_RNN ? k->rnn_step
-                        : l->cell->linear_before_reset ? k->gru_reset_after_step : k->gru_reset_before_step, s};
-    gi_team_phase(seat, unit_share, &call);
-    if (call.kernel != k->gru_reset_before_step) return;
-    call.kernel = k->gru_candidate_step;
-    gi_team_phase(seat, unit_share, &call);
+    if (l->cell->kind != GI_GRU) {
+        run_kernel(seat, l->cell->kind == GI_LSTM ? k->lstm_step : k->rnn_step, s);
+    } else if (l->cell->linear_before_reset) {
+        run_kernel(seat, k->gru_reset_after_step, s);
+    } else {
+        run_kernel(seat, k->gru_reset_before_step, s);
+        run_kernel(seat, k->gru_candidate_step, s);
+    }
 }
 
 /* All steps. The state of the last one is where `s` points then. */
@@ -114,14 +124,15 @@ static void run_steps(const gi_layer *l, gi_seat *seat, gi_step *s) {
 static void share_units(void *arg, gi_seat *seat) {
     const gi_layer *l = arg;
     const int64_t H = l->cell->hidden_size;
-    gi_step s = start_step(l);
+    gi_step s;
+    start_step(&s, l);
     run_steps(l, seat, &s);
     if (seat->member) return;
     if (l->hn.p && s.h != l->hn.p) copy_rows(&l->hn, s.h, s.h_stride, l->M, H);
     if (l->cn.p && s.c != l->cn.p) copy_rows(&l->cn, s.c, s.c_stride, l->M, H);
 }
 
-static void run_alone(gi_layer *l) { share_units(l, &(gi_seat){0}); }
+static void run_alone(const gi_layer *l) { share_units((void *)l, &(gi_seat){0}); }
 
 static void row_share(void *arg, int share, int shares) {
     const gi_layer *whole = arg;
@@ -152,8 +163,7 @@ static gi_team_work *how_to_share(const gi_layer *l) {
 }
 
 void gi_layer_run(const gi_layer *layer) {
-    gi_layer l = *layer;
-    gi_team_work *const work = how_to_share(&l);
-    zero_absent_state(&l);
-    if (!work || !gi_team_run(l.team, work, &l)) run_alone(&l);
+    gi_team_work *const work = how_to_share(layer);
+    zero_absent_state(layer);
+    if (!work || !gi_team_run(layer->team, work, (void *)layer)) run_alone(layer);
 }

@@ -18,16 +18,17 @@ typedef struct cell_tiles {
 } cell_tiles;
 
 #define GI_DEFINE_TILE(name, tile, plain, ...)                                                                    \
-    static __attribute__((noinline)) void name(const gi_step *s, const gi_cell_layout *at, int64_t block, int64_t row, int part) { \
-        tile(s, at, (cell_form){plain, {__VA_ARGS__}}, (cell_spot){block, row, part});                                                     \
+    static __attribute__((noinline)) void name(const gi_step *s, const gi_cell_layout *at, int64_t block,         \
+                                               int64_t row, int part) {                                           \
+        tile(s, at, (cell_form){plain, {__VA_ARGS__}}, (cell_spot){block, row, part});                            \
     }
 #define GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                        \
-    GI_DEFINE_TILE(name##_most, tile, plain, weights, 1, V_TILE_ROWS, lines, 1)                                   \
+    GI_DEFINE_TILE(name##_most, tile, plain, weights, 1, V_TILE_ROWS, lines, V_WIDE_PARTS)                        \
     GI_DEFINE_TILE(name##_one, tile, plain, weights, 1, 1, lines, V_WIDE_PARTS)
 #define GI_DEFINE_MORE_TILES(name, tile, plain, weights, lines)                                                   \
     GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                            \
-    GI_DEFINE_TILE(name##_four, tile, plain, weights, 1, V_TILE_ROWS < 4 ? 1 : 4, lines, 1)                       \
-    GI_DEFINE_TILE(name##_two, tile, plain, weights, 1, V_TILE_ROWS < 2 ? 1 : 2, lines, 1)                        \
+    GI_DEFINE_TILE(name##_four, tile, plain, weights, 1, V_TILE_ROWS < 4 ? 1 : 4, lines, V_WIDE_PARTS)            \
+    GI_DEFINE_TILE(name##_two, tile, plain, weights, 1, V_TILE_ROWS < 2 ? 1 : 2, lines, V_WIDE_PARTS)             \
     GI_DEFINE_TILE(name##_row_blocks, tile, plain, weights, V_ROW_BLOCKS, 1, lines, V_WIDE_PARTS)
 
 /* `name` [weights]: the tiles of a cell whose panels have `lines` lines; all shapes for common cells, two for the others. */
@@ -97,11 +98,11 @@ GI_INLINE void state_products(v_f *acc, const gi_step *s, const tile_shape t, ce
 static void cell_rows(const gi_step *s, const gi_cell_layout *at, const cell_tiles *tiles, int64_t block) {
     int64_t row = 0;
     for (; V_TILE_ROWS > 1 && s->rows - row >= V_TILE_ROWS; row += V_TILE_ROWS)
-        for (int part = 0; part < V_PARTS; part++) tiles->most(s, at, block, row, part);
+        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->most(s, at, block, row, part);
     for (; V_TILE_ROWS > 4 && tiles->four && s->rows - row >= 4; row += 4)
-        for (int part = 0; part < V_PARTS; part++) tiles->four(s, at, block, row, part);
+        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->four(s, at, block, row, part);
     for (; V_TILE_ROWS > 2 && tiles->two && s->rows - row >= 2; row += 2)
-        for (int part = 0; part < V_PARTS; part++) tiles->two(s, at, block, row, part);
+        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->two(s, at, block, row, part);
     for (; row < s->rows; row++)
         for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->one(s, at, block, row, part);
 }
@@ -134,4 +135,4 @@ static void cell_groups(const gi_step *s, const cell_tiles *const *tiles) {
     GI_DEFINE_CELL(name##_4, tile, plain, 4)                                                                      \
     static const cell_tiles *const name[GI_DENSE_GROUP] = {name##_1, name##_2, name##_3, name##_4};
 
-#define GI_TILE_VECTORS (V_TILE_ROWS > V_WIDE_PARTS * V_ROW_BLOCKS ? V_TILE_ROWS : V_WIDE_PARTS * V_ROW_BLOCKS)
+#define GI_TILE_VECTORS (V_WIDE_PARTS * (V_TILE_ROWS > V_ROW_BLOCKS ? V_TILE_ROWS : V_ROW_BLOCKS))

@@ -52,12 +52,12 @@ GI_INLINE v_f weight_of(const tile_shape t, const int first_part, const float *a
     return t.weights == GI_WEIGHTS_BF16 ? v_load_bf16(words, part, which) : v_load_f16(words, part, which);
 }
 
-/* acc of block `b` += x [rows] of step k * its weights. The smaller of both is held in registers. */
+/* acc of one block += x [rows] of step k * its weights. Of several rows and the weights, what there is less of stays in registers. */
 GI_INLINE void multiply_add(v_f *acc, const tile_shape t, const int first_part, const tile_x *x, int64_t k, const float *at,
                             const int half) {
     const int width = t.lines * t.parts;
     v_f held[V_TILE_ROWS + GI_DENSE_GROUP * V_PARTS];
-    if (t.rows < width) {
+    if (t.rows > 1 && t.rows < width) {
         GI_UNROLL
         for (int m = 0; m < t.rows; m++) held[m] = v_set1(x->row[m][k]);
         GI_UNROLL
@@ -99,13 +99,66 @@ GI_INLINE void accumulate_steps(v_f *acc, const tile_shape t, const int first_pa
     if (k < K) step_all(acc, t, first_part, x, k, panel, block_stride, 0);
 }
 
+GI_INLINE void accumulate_once(v_f *acc, const tile_shape t, const int first_part, const float *x, int64_t x_stride, int64_t K,
+                               const float *panel) {
+    const tile_x rows = rows_of(x, x_stride, t.rows);
+    accumulate_steps(acc, t, V_PARTS == 1 ? 0 : first_part, &rows, K, panel);
+    settle(acc, t);
+}
+
+/* Several rows and parts are more sums than registers. Parts then take turns of TURN_STEPS steps, so that the second finds the cache
+ * lines of the first in L1; in between sums rest in memory. A turn is a function of its own, for the registers' sake. */
+#if V_TILE_ROWS > 1 && V_WIDE_PARTS > 1
+enum { TURN_STEPS = 64 };
+typedef void turn_fn(v_f *acc, int part, const float *x, int64_t x_stride, int64_t K, const float *panel);
+
+GI_INLINE void take_turn(v_f *acc, const tile_shape t, const int part, const float *x, int64_t x_stride, int64_t K, const float *panel) {
+    v_f sums[V_TILE_ROWS * GI_DENSE_GROUP];
+    GI_UNROLL
+    for (int i = 0; i < t.rows * t.lines; i++) sums[i] = acc[i * V_WIDE_PARTS];
+    accumulate_once(sums, t, part, x, x_stride, K, panel);
+    GI_UNROLL
+    for (int i = 0; i < t.rows * t.lines; i++) acc[i * V_WIDE_PARTS] = sums[i];
+}
+
+#define GI_DEFINE_TURN(name, ...)                                                                                 \
+    static __attribute__((noinline)) void name(v_f *acc, int part, const float *x, int64_t x_stride, int64_t K,   \
+                                               const float *panel) {                                              \
+        take_turn(acc, (tile_shape){__VA_ARGS__, 1}, part, x, x_stride, K, panel);                                \
+    }
+#define GI_DEFINE_TURNS(name, weights, rows)                                                                      \
+    GI_DEFINE_TURN(name##_1, weights, 1, rows, 1)                                                                 \
+    GI_DEFINE_TURN(name##_2, weights, 1, rows, 2)                                                                 \
+    GI_DEFINE_TURN(name##_3, weights, 1, rows, 3)                                                                 \
+    GI_DEFINE_TURN(name##_4, weights, 1, rows, 4)                                                                 \
+    static turn_fn *const name[GI_DENSE_GROUP] = {name##_1, name##_2, name##_3, name##_4};
+GI_DEFINE_TURNS(most_f32, GI_WEIGHTS_F32, V_TILE_ROWS)
+GI_DEFINE_TURNS(most_bf16, GI_WEIGHTS_BF16, V_TILE_ROWS)
+GI_DEFINE_TURNS(most_f16, GI_WEIGHTS_F16, V_TILE_ROWS)
+GI_DEFINE_TURNS(two_f32, GI_WEIGHTS_F32, 2)
+GI_DEFINE_TURNS(two_bf16, GI_WEIGHTS_BF16, 2)
+GI_DEFINE_TURNS(two_f16, GI_WEIGHTS_F16, 2)
+static turn_fn *const *const most_turns[GI_WEIGHTS_COUNT] = {most_f32, most_bf16, most_f16};
+static turn_fn *const *const two_turns[GI_WEIGHTS_COUNT] = {two_f32, two_bf16, two_f16};
+
+GI_INLINE void accumulate_in_turns(v_f *acc, const tile_shape t, const int first_part, const float *x, int64_t x_stride, int64_t K,
+                                   const float *panel) {
+    turn_fn *const turn = (t.rows == V_TILE_ROWS ? most_turns : two_turns)[t.weights][t.lines - 1];
+    for (int64_t k = 0; k < K; k += TURN_STEPS) {
+        const int64_t count = K - k < TURN_STEPS ? K - k : TURN_STEPS;
+        const float *lines = panel + k / TURN_STEPS * t.lines * gi_line_floats(t.weights, TURN_STEPS);
+        for (int part = 0; part < t.parts; part++) turn(acc + part, first_part + part, x + k, x_stride, count, lines);
+    }
+}
+#else
+#define accumulate_in_turns accumulate_once
+#endif
+
 /* acc += x [rows, K] * panel, for the parts from `first_part` on of each line. */
 GI_INLINE void accumulate(v_f *acc, const tile_shape t, const int first_part, const float *x, int64_t x_stride, int64_t K,
                           const float *panel) {
-    const tile_x rows = rows_of(x, x_stride, t.rows);
-    const int part = V_PARTS == 1 ? 0 : first_part;
-    accumulate_steps(acc, t, part, &rows, K, panel);
-    settle(acc, t);
+    if (t.rows > 1 && t.parts > 1) accumulate_in_turns(acc, t, first_part, x, x_stride, K, panel);
+    else accumulate_once(acc, t, first_part, x, x_stride, K, panel);
 }
 
 /* Lanes of a vector at unit `first` that are inside `size`: below 1 none, V_LANES or more all. */

@@ -1,17 +1,17 @@
 /* Products on panels. Rows are taken in tiles of V_TILE_ROWS, 4, 2 and 1. */
 
 /* Calls body(rows, parts, first row, first part) over all tiles of `total` rows of one block, with literal rows and parts. */
-#define GI_FOR_TILES(total, body)                                                                  \
-    do {                                                                                           \
-        int64_t row_ = 0;                                                                          \
-        for (; (total) - row_ >= V_TILE_ROWS && V_TILE_ROWS > 1; row_ += V_TILE_ROWS)              \
-            for (int part_ = 0; part_ < V_PARTS; part_++) body(V_TILE_ROWS, 1, row_, part_);       \
-        for (; (total) - row_ >= 4 && V_TILE_ROWS > 4; row_ += 4)                                  \
-            for (int part_ = 0; part_ < V_PARTS; part_++) body(4, 1, row_, part_);                 \
-        for (; (total) - row_ >= 2 && V_TILE_ROWS > 2; row_ += 2)                                  \
-            for (int part_ = 0; part_ < V_PARTS; part_++) body(2, 1, row_, part_);                 \
-        for (; row_ < (total); row_++)                                                             \
-            for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(1, V_WIDE_PARTS, row_, part_); \
+#define GI_FOR_TILES(total, body)                                                                                   \
+    do {                                                                                                            \
+        int64_t row_ = 0;                                                                                           \
+        for (; (total) - row_ >= V_TILE_ROWS && V_TILE_ROWS > 1; row_ += V_TILE_ROWS)                               \
+            for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(V_TILE_ROWS, V_WIDE_PARTS, row_, part_);\
+        for (; (total) - row_ >= 4 && V_TILE_ROWS > 4; row_ += 4)                                                   \
+            for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(4, V_WIDE_PARTS, row_, part_);         \
+        for (; (total) - row_ >= 2 && V_TILE_ROWS > 2; row_ += 2)                                                   \
+            for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(2, V_WIDE_PARTS, row_, part_);         \
+        for (; row_ < (total); row_++)                                                                              \
+            for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(1, V_WIDE_PARTS, row_, part_);         \
     } while (0)
 
 /* One tile of one group of `t.lines` blocks that starts at output `first`. */
