@@ -56,6 +56,7 @@ cdef extern from "gateinfer.h" nogil:
         gi_cell cell
         int32_t reverse
         int32_t packed
+        int32_t projected
         gi_view x
         gi_view lens
         gi_view h0
@@ -98,6 +99,9 @@ cdef extern from "gateinfer.h" nogil:
     int64_t gi_cell_packed_size(const gi_cell *cell, gi_error *err)
     int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed,
                      gi_error *err)
+    int64_t gi_cell_projected_size(const gi_cell *cell)
+    void gi_cell_project(const gi_kernels *kernels, const gi_cell *cell, const float *packed, int64_t rows, const float *x,
+                         float *out)
     int gi_round_weights(int weights, int64_t n, const float *source, float *to, gi_error *err)
     int64_t gi_dense_packed_size(int weights, int64_t K, int64_t N, gi_error *err)
     int gi_dense_pack(int weights, int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride,

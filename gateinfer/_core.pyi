@@ -51,6 +51,12 @@ def pack_cell(
 ) -> np.ndarray:
     """Panels of one direction: W [G*H, I], R [G*H, H], B [2*G*H], P [3*H], float32 C-contiguous."""
 
+def projected_size(cell: Cell) -> int:
+    """Elements that a row has after `project`: the gates of all blocks of 16 units."""
+
+def project(isa: str, cell: Cell, packed: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Bias + W x for the rows x [rows, I], as a layer with `projected` takes them, 64-byte aligned."""
+
 def round_weights(w: np.ndarray, weights: str) -> np.ndarray:
     """The float32 values that weights stored as `weights` have; ModelError when a finite one is beyond their range."""
 
@@ -101,7 +107,7 @@ class Builder:
     ) -> None: ...
     def recurrent(
         self, cell: Cell, reverse: bool, packed: int, x: View, lens: View | None, h0: View | None, c0: View | None,
-        y: View | None, hn: View | None, cn: View | None,
+        y: View | None, hn: View | None, cn: View | None, projected: bool = False,
     ) -> None: ...
     def loop(
         self, body: Program, trips: int, trip_count: View | None, condition: View | None,

@@ -191,6 +191,25 @@ def pack_cell(cell, W, R, B, P):
     return packed
 
 
+def projected_size(cell):
+    cdef gi_cell c
+    read_cell(&c, cell)
+    return gi_cell_projected_size(&c)
+
+
+def project(isa, cell, packed, x):
+    cdef gi_cell c
+    cdef gi_error err
+    read_cell(&c, cell)
+    cdef const gi_kernels *kernels = kernels_named(isa)
+    cdef const float *weights = floats(packed, "packed", (checked(gi_cell_packed_size(&c, &err), &err),))
+    cdef const float *source = floats(x, "x", (len(x), cell.input_size))
+    out = aligned_empty(len(x) * gi_cell_projected_size(&c)).reshape(len(x), gi_cell_projected_size(&c))
+    cdef uintptr_t target = out.ctypes.data
+    gi_cell_project(kernels, &c, weights, len(x), source, <float *>target)
+    return out
+
+
 def round_weights(w, weights):
     cdef gi_error err
     source = np.ascontiguousarray(w, np.float32)
@@ -387,11 +406,12 @@ cdef class Builder:
         read_view(&w, W), read_view(&r, R), read_view(&b, B), read_view(&p, P)
         checked(gi_build_cell_pack(self.builder, &c, packed, &w, &r, &b, &p, &self.err), &self.err)
 
-    def recurrent(self, cell, bint reverse, int packed, x, lens, h0, c0, y, hn, cn):
+    def recurrent(self, cell, bint reverse, int packed, x, lens, h0, c0, y, hn, cn, bint projected=False):
         cdef gi_recurrent layer
         read_cell(&layer.cell, cell)
         layer.reverse = reverse
         layer.packed = packed
+        layer.projected = projected
         read_view(&layer.x, x), read_view(&layer.lens, lens), read_view(&layer.h0, h0), read_view(&layer.c0, c0)
         read_view(&layer.y, y), read_view(&layer.hn, hn), read_view(&layer.cn, cn)
         checked(gi_build_recurrent(self.builder, &layer, &self.err), &self.err)

@@ -47,8 +47,7 @@ GI_API const char *gi_kernels_name(const gi_kernels *kernels);
 GI_API const char *gi_kernels_list(int index);
 
 /* ---- tensors and views -------------------------------------------------------------------------------------------- */
-/* GI_BOOL: one byte, 0 or 1. GI_F16 and GI_F64 are moved and cast, never computed with. */
-typedef enum gi_dtype {
+typedef enum gi_dtype { /* GI_BOOL: one byte, 0 or 1. GI_F16 and GI_F64 are moved and cast, never computed with. */
     GI_F32, GI_I64, GI_I32, GI_BOOL, GI_U8, GI_I8, GI_U16, GI_I16, GI_U32, GI_F16, GI_F64, GI_DTYPE_COUNT
 } gi_dtype;
 GI_API size_t gi_dtype_size(int dtype);                               /* 0 for an unknown dtype */
@@ -116,12 +115,14 @@ typedef struct gi_cell {
     int64_t hidden_size;          /* H */
 } gi_cell;
 
-/* Floats that the packed weights of `cell` take, or a negative status. */
-GI_API int64_t gi_cell_packed_size(const gi_cell *cell, gi_error *err);
+GI_API int64_t gi_cell_packed_size(const gi_cell *cell, gi_error *err);   /* floats, or a negative status */
 /* W [G*H, I], R [G*H, H], B [2*G*H] = Wb then Rb (or NULL), P [3*H] in the order i o f (LSTM, or NULL), all contiguous.
  * packed: gi_cell_packed_size floats, 64-byte aligned. */
 GI_API int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed,
                         gi_error *err);
+/* out [rows, gi_cell_projected_size] = bias + W x for x [rows, I], in the order of `packed`: a layer takes it instead of x. */
+GI_API int64_t gi_cell_projected_size(const gi_cell *cell);
+GI_API void gi_cell_project(const gi_kernels *kernels, const gi_cell *cell, const float *packed, int64_t rows, const float *x, float *out);
 
 /* ---- dense products ----------------------------------------------------------------------------------------------- */
 /* Packed weights of y[N] = x[K] W + bias. w element (k, n) is at w[k * k_stride + n * n_stride]; bias [N] or NULL.
@@ -215,11 +216,11 @@ typedef struct gi_recurrent {
     gi_cell cell;
     int32_t reverse;
     int32_t packed;      /* tensor with gi_cell_pack's result */
-    gi_view x;           /* [T, N, I] */
+    int32_t projected;   /* x is what gi_cell_project gives; W is not read */
+    gi_view x;           /* [T, N, I], or [T, N, gi_cell_projected_size] */
     gi_view lens;        /* [N] GI_I32 */
-    gi_view h0, c0;      /* [N, H] */
+    gi_view h0, c0, hn, cn; /* [N, H] */
     gi_view y;           /* [T, N, H] */
-    gi_view hn, cn;      /* [N, H] */
 } gi_recurrent;
 GI_API int gi_build_recurrent(gi_builder *b, const gi_recurrent *layer, gi_error *err);
 

@@ -35,6 +35,8 @@ class Lowering:
         Where a value must end up, for values that are part of an output or of a concatenation.
     rewritten : set of int
         Tensors that are home to several values in turn, each made by a scatter over the one before.
+    embeddings : dict of str to Embedding
+        Inputs of layers that are rows of a constant table.
     done : set of str
         First outputs of nodes that an earlier node took over.
     sources : list of str
@@ -47,6 +49,7 @@ class Lowering:
         self.builder = Builder(target.isa)
         self.homes: dict[str, Tensor] = {}
         self.rewritten: set[int] = set()
+        self.embeddings: dict[str, Any] = {}
         self.done: set[str] = set()
         self.sources: list[str] = []
         self.nodes = live_nodes(graph)

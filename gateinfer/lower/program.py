@@ -12,6 +12,7 @@ from gateinfer.errors import GateInferError, UnsupportedOp
 from gateinfer.graph.infer import has_rule, infer
 from gateinfer.graph.ir import Graph, Node, Port, first_output
 from gateinfer.lower.context import Cache, Lowering
+from gateinfer.lower.embedding import take_over
 from gateinfer.lower.overwrite import joined
 from gateinfer.lower.placement import place
 from gateinfer.lower.registry import check_attrs, rule_for
@@ -72,6 +73,7 @@ def lower(graph: Graph, target: Target, cache: Cache, states: Sequence[tuple[str
 def emit(ctx: Lowering) -> None:
     """Lowers all nodes of a graph whose inputs are defined, so that its outputs end up in their homes."""
     place(ctx)
+    take_over(ctx)
     _lower_nodes(ctx)
     for port in ctx.graph.outputs:
         ctx.define(port.name, ctx.value(port.name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from gateinfer._core import Cell, pack_cell, packed_cell_size
 from gateinfer.graph.ir import Node
 from gateinfer.graph.recurrent_attrs import Recurrent, parse_recurrent
 from gateinfer.lower.context import Lowering
+from gateinfer.lower.embedding import projected_rows
 from gateinfer.lower.registry import lowers
 from gateinfer.lower.tensor import Tensor
 
@@ -28,35 +29,59 @@ WEIGHTS = {"lstm": (W, R, B, P), "gru": (W, R, B), "rnn": (W, R, B)}
 def recurrent(ctx: Lowering, node: Node) -> None:
     """One gi_recurrent per direction on slices of the node's tensors."""
     spec = parse_recurrent(node)
-    x = ctx.value(node.input(X))
-    x = ctx.unit_stride(x if spec.layout == 0 else x.transpose((1, 0, 2)))
+    layers = _layers(ctx, node, spec)
     outputs = [ctx.out(node, i) if ctx.wanted(node.output(i)) else None for i in range(3)]
     direct = [_writable(ctx, out) for out in outputs]
-    for direction in range(len(spec.directions)):
-        _one_direction(ctx, node, spec, direction, x, direct)
+    for direction, layer in enumerate(layers):
+        _one_direction(ctx, node, spec, direction, layer, direct)
     for out, made in zip(outputs, direct, strict=True):
         if out is not None and made is not None and not out.same(made):
             ctx.copy(out, made)
 
 
+class Layer(NamedTuple):
+    """One direction: x [T, N, I], or its projection, for which the cell needs no W and has I = 0."""
+
+    cell: Cell
+    weights: list[Any] | None
+    x: Tensor
+    projected: bool = False
+
+
+def _layers(ctx: Lowering, node: Node, spec: Recurrent) -> list[Layer]:
+    weights = _known_weights(ctx, node, spec)
+    directions = range(len(spec.directions))
+    cells = [_cell(ctx, node, spec, i, ctx.shape(node.input(X))[2], weights) for i in directions]
+    order = (0, 1, 2) if spec.layout == 0 else (1, 0, 2)
+    found = ctx.embeddings.get(node.input(X))
+    if found is None or weights is None:
+        x = ctx.unit_stride(ctx.value(node.input(X)).transpose(order))
+        return [Layer(cell, weights, x) for cell in cells]
+    rows = projected_rows(ctx, found, cells, weights)
+    without_w = [weights[0][:, :, :0], *weights[1:]]
+    return [
+        Layer(cell._replace(input_size=0), without_w, rows.select(2, i).transpose(order), projected=True)
+        for i, cell in enumerate(cells)
+    ]
+
+
 def _one_direction(
-    ctx: Lowering, node: Node, spec: Recurrent, direction: int, x: Tensor, outputs: Sequence[Tensor | None]
+    ctx: Lowering, node: Node, spec: Recurrent, direction: int, layer: Layer, outputs: Sequence[Tensor | None]
 ) -> None:
     y, hn, cn = outputs
-    weights = _known_weights(ctx, node, spec)
-    cell = _cell(ctx, node, spec, direction, x.shape[2], weights)
     lens = ctx.value(node.input(LENS)) if node.input(LENS) else None
     ctx.builder.recurrent(
-        cell,
+        layer.cell,
         spec.directions[direction] == "reverse",
-        _packed(ctx, node, spec, direction, cell, weights),
-        x.view,
+        _packed(ctx, node, spec, direction, layer.cell, layer.weights),
+        layer.x.view,
         lens.view if lens else None,
         _view(_initial(ctx, node, spec, direction, H0)),
         _view(_initial(ctx, node, spec, direction, C0)) if spec.kind == "lstm" else None,
         _view(_sequence(y, spec, direction)),
         _view(_state(hn, spec, direction)),
         _view(_state(cn, spec, direction)),
+        layer.projected,
     )
 
 

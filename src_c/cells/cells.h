@@ -16,13 +16,14 @@ typedef struct gi_layer {
     const float *packed;
     int reverse;
     int64_t T, M;
-    gi_series x;             /* [T, M, I] */
+    gi_series x;             /* [T, M, I], unused if projected */
     gi_series y;             /* [T, M, H] or absent */
     gi_series h0, c0, hn, cn;/* each may be absent */
     gi_series h[2], c;       /* scratch; t_stride unused */
     gi_series gate;          /* scratch [M, 3 * span], GRU */
-    gi_series pre;           /* scratch [pre_steps, M, G * span], absent when T is 1 */
+    gi_series pre;           /* scratch [pre_steps, M, G * span], absent when T is 1; if projected, the input [T, M, G * span] */
     int64_t pre_steps;
+    int projected;
     gi_team *team;           /* who may help, or NULL */
     int backward;            /* the first step reads weights from their end, the second from their start, ... */
 } gi_layer;

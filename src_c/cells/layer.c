@@ -1,6 +1,7 @@
 /* A layer over time: the input product hoisted over a chunk of steps, then the recurrent steps one by one. A team shares the
  * rows where there are many, else the units of every step; neither changes a bit. Every member goes through all steps with a
  * record of its own, so that it knows where each step reads and writes. */
+#include "../base/fpmode.h"
 #include "../base/team.h"
 #include "cells.h"
 #include <string.h>
@@ -13,17 +14,33 @@ static void zero_rows(const gi_series *to, int64_t M, int64_t H) {
     for (int64_t m = 0; m < M; m++) memset(to->p + m * to->m_stride, 0, (size_t)H * sizeof(float));
 }
 
+/* bias + W x of a cell; the caller adds rows, x and out. */
+static gi_product projection(const gi_cell *cell, const float *packed) {
+    const gi_cell_layout at = gi_cell_place(cell);
+    const int64_t G = gi_cell_gates(cell);
+    return (gi_product){.weights = cell->weights, .K = cell->input_size, .width = gi_cell_projected_size(cell),
+                        .lines = G == 1 ? GI_DENSE_GROUP : G, .panels = packed + at.w, .bias = packed + at.bias};
+}
+
+int64_t gi_cell_projected_size(const gi_cell *cell) { return gi_blocks(cell->hidden_size) * GI_BLOCK * gi_cell_gates(cell); }
+
+void gi_cell_project(const gi_kernels *kernels, const gi_cell *cell, const float *packed, int64_t rows, const float *x, float *out) {
+    const gi_fpmode caller = gi_fpmode_enter();
+    gi_product p = projection(cell, packed);
+    p.rows = rows, p.x = x, p.x_stride = cell->input_size, p.out = out, p.out_stride = p.width;
+    kernels->product(&p);
+    gi_fpmode_leave(caller);
+}
+
 /* pre [slot .., M, G * span] = bias + W x for the times first .. first + steps - 1. Any grouping of rows gives the same bits. */
 static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t slot) {
-    const gi_cell_layout at = gi_cell_place(l->cell);
-    const int64_t G = gi_cell_gates(l->cell), M = l->M;
+    const int64_t M = l->M;
     const int merged = l->x.t_stride == M * l->x.m_stride && l->pre.t_stride == M * l->pre.m_stride;
     const int by_row = !merged && M <= steps;
     const int64_t calls = merged ? 1 : by_row ? M : steps;
-    gi_product p = {.weights = l->cell->weights, .rows = merged ? M * steps : by_row ? steps : M, .K = l->cell->input_size,
-                    .width = gi_blocks(l->cell->hidden_size) * GI_BLOCK * G, .lines = G == 1 ? GI_DENSE_GROUP : G,
-                    .x_stride = by_row ? l->x.t_stride : l->x.m_stride, .panels = l->packed + at.w,
-                    .bias = l->packed + at.bias, .out_stride = by_row ? l->pre.t_stride : l->pre.m_stride};
+    gi_product p = projection(l->cell, l->packed);
+    p.rows = merged ? M * steps : by_row ? steps : M;
+    p.x_stride = by_row ? l->x.t_stride : l->x.m_stride, p.out_stride = by_row ? l->pre.t_stride : l->pre.m_stride;
     for (int64_t i = 0; i < calls; i++) {
         p.x = l->x.p + first * l->x.t_stride + i * (by_row ? l->x.m_stride : l->x.t_stride);
         p.out = l->pre.p + slot * l->pre.t_stride + i * (by_row ? l->pre.m_stride : l->pre.t_stride);
@@ -101,7 +118,7 @@ static void cell_step(const gi_layer *l, gi_seat *seat, const gi_step *s) {
 
 /* All steps. The state of the last one is where `s` points then. */
 static void run_steps(const gi_layer *l, gi_seat *seat, gi_step *s) {
-    int64_t chunk_first = 0, chunk_end = 0;   /* steps whose input product is in pre */
+    int64_t chunk_first = 0, chunk_end = l->projected ? l->T : 0;   /* steps whose input product is in pre */
     for (int64_t index = 0; index < l->T; index++) {
         const int64_t t = l->reverse ? l->T - 1 - index : index;
         if (l->pre.p && index == chunk_end) {

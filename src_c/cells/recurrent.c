@@ -10,12 +10,12 @@ enum { PRE_FLOATS = 32 * 1024, PRE_STEPS_MIN = 8 };
 /* A series of the layer: its memory, and how far its steps and its rows are apart. */
 typedef struct place { gi_operand at; int64_t t_stride, m_stride; } place;
 
-enum { VIEWS = 6, SERIES = 11 };
+enum { VIEWS = 6, PRE = 10, SERIES };
 
 typedef struct recurrent_op {
     gi_op op;
     gi_cell cell;
-    int32_t reverse;
+    int32_t reverse, projected;
     int by_program_row;      /* the layer's rows are the program's, else the N sequences of one program row */
     int64_t T, N, pre_steps, lens_stride;
     gi_operand packed, lens;
@@ -31,7 +31,7 @@ static void find_layer(gi_layer *l, const recurrent_op *op, const gi_frame *f, i
         series[i]->t_stride = from->t_stride, series[i]->m_stride = from->m_stride;
     }
     l->kernels = f->kernels, l->cell = &op->cell, l->packed = gi_at(f, &op->packed, row), l->reverse = op->reverse;
-    l->T = op->T, l->M = op->by_program_row ? f->rows : op->N, l->pre_steps = op->pre_steps;
+    l->T = op->T, l->M = op->by_program_row ? f->rows : op->N, l->pre_steps = op->pre_steps, l->projected = op->projected;
     l->team = f->team, l->backward = f->backward;
 }
 
@@ -116,7 +116,8 @@ static int check_apart(const gi_recurrent *r, gi_error *err) {
 
 static int check_layer(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     if (r->x.tensor < 0 || r->x.rank != 3) return gi_fail(err, GI_ERR_SHAPE, "recurrent x: expected rank 3");
-    const int64_t T = r->x.shape[0], N = r->x.shape[1], I = r->cell.input_size, H = r->cell.hidden_size;
+    const int64_t T = r->x.shape[0], N = r->x.shape[1], H = r->cell.hidden_size;
+    const int64_t I = r->projected ? gi_cell_projected_size(&r->cell) : r->cell.input_size;
     const int64_t x[] = {T, N, I}, y[] = {T, N, H}, state[] = {N, H};
     const struct { const gi_view *v; int rank; const int64_t *shape; const char *what; int written; } parts[] = {
         {&r->x, 3, x, "recurrent x", 0},     {&r->y, 3, y, "recurrent y", 1},      {&r->h0, 2, state, "initial_h", 0},
@@ -158,6 +159,7 @@ static void use_views(gi_builder *b, recurrent_op *op, const gi_recurrent *r) {
         const int time = v->rank == 3;
         op->places[i] = place_of(op, gi_builder_use(b, v), time ? v->stride[0] : 0, v->stride[time]);
     }
+    if (r->projected) op->places[PRE] = op->places[0];
 }
 
 /* Scratch [steps, N, width]. */
@@ -181,7 +183,7 @@ static int add_scratch(gi_builder *b, recurrent_op *op, gi_error *err) {
     const need needs[SERIES - VIEWS] = {{1, 1, H}, {1, 1, H}, {op->cell.kind == GI_LSTM, 1, H},
                                         {op->cell.kind == GI_GRU && !op->cell.linear_before_reset, 1, 3 * span},
                                         {op->T > 1, op->pre_steps, pre_width}};
-    for (int i = 0; i < SERIES - VIEWS; i++)
+    for (int i = 0; i < SERIES - VIEWS - op->projected; i++)
         if (take(b, op, &op->places[VIEWS + i], &needs[i], err) < 0) return GI_ERR_LIMIT;
     return GI_OK;
 }
@@ -193,7 +195,7 @@ int gi_build_recurrent(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     if (status < 0) return status;
     recurrent_op *op = gi_builder_op(b, sizeof *op, run_recurrent, names[r->cell.kind], err);
     if (!op) return GI_ERR_MEMORY;
-    op->cell = r->cell, op->reverse = r->reverse, op->T = r->x.shape[0], op->N = r->x.shape[1];
+    op->cell = r->cell, op->reverse = r->reverse, op->projected = !!r->projected, op->T = r->x.shape[0], op->N = r->x.shape[1];
     use_views(b, op, r);
     status = add_scratch(b, op, err);
     if (status < 0) b->program->n_ops--;   /* a half-built op must not run */
