@@ -28,6 +28,7 @@ typedef struct ours {
     const gi_kernels *kernels;
     float *packed, *h[2], *c[2], *out[2], *scratch, *blocks, *frame;
     gi_stream *stream;
+    gi_cell_layout at;
     gi_layer layer;
 } ours;
 
@@ -65,7 +66,7 @@ static gi_stream *stream_of(const ours *o) {
 
 static gi_layer layer_of(const ours *o, float *x) {
     const int64_t H = o->cell.hidden_size, span = gi_blocks(H) * GI_BLOCK, G = gi_cell_gates(&o->cell);
-    gi_layer l = {.kernels = o->kernels, .cell = &o->cell, .packed = o->packed, .T = 1, .M = 1,
+    gi_layer l = {.kernels = o->kernels, .cell = &o->cell, .at = &o->at, .packed = o->packed, .T = 1, .M = 1,
                   .x = {x, PEER_FRAME_FLOATS, PEER_FRAME_FLOATS}, .h = {{o->scratch, 0, H}, {o->scratch + span, 0, H}},
                   .pre = {o->blocks, G * span, G * span}, .pre_steps = FRAMES};
     if (o->cell.kind == GI_LSTM) l.c = (gi_series){o->scratch + 2 * span, 0, H};
@@ -82,6 +83,7 @@ static ours *ours_of(const gi_kernels *kernels, const peer_layer *p, const float
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) *memory[i] = memset(floats(MOST_HIDDEN), 0, MOST_HIDDEN * sizeof(float));
     o->packed = floats(gi_cell_packed_size(&o->cell, &err));
     check(gi_cell_pack(&o->cell, W, R, B, NULL, o->packed, &err), &err);
+    o->at = gi_cell_place(&o->cell);
     o->scratch = floats(4 * MOST_HIDDEN), o->blocks = floats(4 * MOST_HIDDEN * FRAMES);
     o->stream = stream_of(o), o->layer = layer_of(o, x);
     return o;

@@ -88,7 +88,8 @@ static double time_layer(const gi_kernels *kernels, shape s) {
     float *W = floats(G * H * H), *R = floats(G * H * H), *B = floats(2 * G * H), *packed = floats(gi_cell_packed_size(&cell, NULL));
     gi_cell_pack(&cell, W, R, B, NULL, packed, NULL);
     float *x = floats(s.T * M * H), *y = floats(s.T * M * H), *state = floats(8 * M * span), *pre = floats(steps * M * G * span);
-    gi_layer l = {.kernels = kernels, .cell = &cell, .packed = packed, .T = s.T, .M = M, .x = {x, M * H, H}, .y = {y, M * H, H},
+    const gi_cell_layout at = gi_cell_place(&cell);
+    gi_layer l = {.kernels = kernels, .cell = &cell, .at = &at, .packed = packed, .T = s.T, .M = M, .x = {x, M * H, H}, .y = {y, M * H, H},
                   .h0 = {state, 0, H}, .hn = {state + M * span, 0, H}, .h = {{state + 2 * M * span, 0, H}, {state + 3 * M * span, 0, H}},
                   .gate = {state + 4 * M * span, 0, 3 * span}, .pre_steps = steps};
     if (s.kind == GI_LSTM) l.c0 = (gi_series){state + 4 * M * span, 0, H}, l.cn = (gi_series){state + 5 * M * span, 0, H}, l.c = l.cn;

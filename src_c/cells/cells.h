@@ -14,6 +14,7 @@ typedef struct gi_layer {
     const gi_kernels *kernels;
     const gi_cell *cell;
     const float *packed;
+    const gi_cell_layout *at;/* of `cell` */
     int reverse;
     int64_t T, M;
     gi_series x;             /* [T, M, I], unused if projected */

@@ -62,7 +62,7 @@ static void hoist_share(void *arg, int share, int shares) {
  * first and copying it takes as long as a small cell. */
 static void start_step(gi_step *s, const gi_layer *l) {
     const gi_series *h = l->h0.p ? &l->h0 : &l->h[0], *c = l->c0.p ? &l->c0 : &l->c;
-    s->cell = l->cell, s->packed = l->packed, s->rows = l->M;
+    s->cell = l->cell, s->packed = l->packed, s->at = l->at, s->rows = l->M;
     s->first_block = 0, s->end_block = gi_blocks(l->cell->hidden_size);
     s->x_stride = l->x.m_stride, s->pre_stride = l->pre.m_stride;
     s->gate = l->gate.p, s->gate_stride = l->gate.m_stride;

@@ -15,6 +15,7 @@ enum { VIEWS = 6, PRE = 10, SERIES };
 typedef struct recurrent_op {
     gi_op op;
     gi_cell cell;
+    gi_cell_layout at;
     int32_t reverse, projected;
     int by_program_row;      /* the layer's rows are the program's, else the N sequences of one program row */
     int64_t T, N, pre_steps, lens_stride;
@@ -30,7 +31,7 @@ static void find_layer(gi_layer *l, const recurrent_op *op, const gi_frame *f, i
         series[i]->p = from->at.tensor < 0 ? NULL : gi_at(f, &from->at, row);
         series[i]->t_stride = from->t_stride, series[i]->m_stride = from->m_stride;
     }
-    l->kernels = f->kernels, l->cell = &op->cell, l->packed = gi_at(f, &op->packed, row), l->reverse = op->reverse;
+    l->kernels = f->kernels, l->cell = &op->cell, l->at = &op->at, l->packed = gi_at(f, &op->packed, row), l->reverse = op->reverse;
     l->T = op->T, l->M = op->by_program_row ? f->rows : op->N, l->pre_steps = op->pre_steps, l->projected = op->projected;
     l->team = f->team, l->backward = f->backward;
 }
@@ -195,7 +196,7 @@ int gi_build_recurrent(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     if (status < 0) return status;
     recurrent_op *op = gi_builder_op(b, sizeof *op, run_recurrent, names[r->cell.kind], err);
     if (!op) return GI_ERR_MEMORY;
-    op->cell = r->cell, op->reverse = r->reverse, op->projected = !!r->projected, op->T = r->x.shape[0], op->N = r->x.shape[1];
+    op->cell = r->cell, op->at = gi_cell_place(&r->cell), op->reverse = r->reverse, op->projected = !!r->projected, op->T = r->x.shape[0], op->N = r->x.shape[1];
     use_views(b, op, r);
     status = add_scratch(b, op, err);
     if (status < 0) b->program->n_ops--;   /* a half-built op must not run */

@@ -14,17 +14,26 @@
 #define GI_CELL_LAYOUT_H
 #include "kernels.h"
 
-typedef struct gi_cell_layout { int64_t bias, extra, w, r, r_candidate, size; } gi_cell_layout;
+typedef struct gi_cell_layout {
+    int64_t bias, extra, w, r, r_candidate, size;
+    int plain;                               /* the default activations, no clip, no input_forget */
+} gi_cell_layout;
 
 static inline int gi_cell_gates(const gi_cell *cell) {
     return cell->kind == GI_LSTM ? 4 : cell->kind == GI_GRU ? 3 : 1;
+}
+
+static inline int gi_cell_is_plain(const gi_cell *cell) {
+    int plain = !cell->input_forget && !(cell->clip > 0);
+    for (int i = 0; i < (cell->kind == GI_LSTM ? 3 : 2); i++) plain &= cell->act[i].kind == (i ? GI_TANH : GI_SIGMOID);
+    return plain;
 }
 
 static inline gi_cell_layout gi_cell_place(const gi_cell *cell) {
     const int64_t lane_count = gi_blocks(cell->hidden_size) * GI_BLOCK, G = gi_cell_gates(cell);
     const int split = cell->kind == GI_GRU && !cell->linear_before_reset;
     const int64_t extra = cell->kind == GI_LSTM ? 3 : cell->kind == GI_GRU && !split ? 1 : 0;
-    gi_cell_layout at = {.bias = GI_BLOCK};
+    gi_cell_layout at = {.bias = GI_BLOCK, .plain = gi_cell_is_plain(cell)};
     at.extra = at.bias + lane_count * G;
     at.w = at.extra + lane_count * extra;
     const int64_t nb = gi_blocks(cell->hidden_size);

@@ -62,7 +62,8 @@ typedef struct gi_step {
     float *h_next; int64_t h_next_stride;
     float *c_next; int64_t c_next_stride;
     float *gate; int64_t gate_stride;        /* [rows, 3 * blocks * 16] scratch: GRU with linear_before_reset = 0 */
-    const float *packed;                     /* see cells/<kind>.c for the layout */
+    const float *packed;
+    const struct gi_cell_layout *at;         /* what lies where in packed: cell_layout.h */
 } gi_step;
 
 typedef void gi_unary_fn(float *dst, const float *src, int64_t n, float alpha, float beta);

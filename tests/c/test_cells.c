@@ -79,7 +79,8 @@ static void run_ranges(void (*step)(const gi_step *), gi_step s, int64_t split) 
 static void run_step(const gi_kernels *k, const gi_cell *cell, int64_t rows, int hoisted, int64_t split, int backward,
                      float out[2][SPAN]) {
     const int64_t panel_width = gi_blocks(cell->hidden_size) * gi_cell_gates(cell) * GI_BLOCK;
-    const gi_step step = {.cell = cell, .rows = rows, .backward = backward, .x = x, .x_stride = STRIDE, .pre = hoisted ? pre : NULL,
+    const gi_cell_layout at = gi_cell_place(cell);
+    const gi_step step = {.cell = cell, .at = &at, .rows = rows, .backward = backward, .x = x, .x_stride = STRIDE, .pre = hoisted ? pre : NULL,
                           .pre_stride = panel_width, .h = h, .h_stride = STRIDE, .c = c, .c_stride = STRIDE,
                           .h_next = out[0], .h_next_stride = STRIDE, .c_next = out[1], .c_next_stride = STRIDE,
                           .gate = gate, .gate_stride = 3 * STRIDE, .packed = weights};

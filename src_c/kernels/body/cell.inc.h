@@ -10,7 +10,7 @@ typedef struct cell_spot { int64_t block, row; int part; } cell_spot;
 
 /* A cell's tile compiled for each shape. They are functions of their own, because a compiler that sees several of them at once
  * keeps the constants of the activations in registers that the products need. */
-typedef void cell_tile_fn(const gi_step *s, const gi_cell_layout *at, int64_t block, int64_t row, int part);
+typedef void cell_tile_fn(const gi_step *s, int64_t block, int64_t row, int part);
 typedef struct cell_tiles {
     cell_tile_fn *most, *one;                /* V_TILE_ROWS rows; one row, V_WIDE_PARTS parts */
     cell_tile_fn *four, *two;                /* 4 and 2 rows, or NULL */
@@ -18,9 +18,8 @@ typedef struct cell_tiles {
 } cell_tiles;
 
 #define GI_DEFINE_TILE(name, tile, plain, ...)                                                                    \
-    static __attribute__((noinline)) void name(const gi_step *s, const gi_cell_layout *at, int64_t block,         \
-                                               int64_t row, int part) {                                           \
-        tile(s, at, (cell_form){plain, {__VA_ARGS__}}, (cell_spot){block, row, part});                            \
+    static __attribute__((noinline)) void name(const gi_step *s, int64_t block, int64_t row, int part) {          \
+        tile(s, (cell_form){plain, {__VA_ARGS__}}, (cell_spot){block, row, part});                                \
     }
 #define GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                        \
     GI_DEFINE_TILE(name##_most, tile, plain, weights, 1, V_TILE_ROWS, lines, V_WIDE_PARTS)                        \
@@ -57,12 +56,6 @@ static __attribute__((noinline)) v_f gate_value(const gi_cell *cell, v_f x, int 
     return activate(&cell->act[which], x);
 }
 
-GI_INLINE int is_plain(const gi_cell *cell, int activations, int peephole) {
-    int plain = !peephole && !cell->input_forget && !(cell->clip > 0);
-    for (int i = 0; i < activations; i++) plain &= cell->act[i].kind == (i ? GI_TANH : GI_SIGMOID);
-    return plain;
-}
-
 /* First unit of vector i of the tile's blocks * rows * parts, and its row. */
 GI_INLINE int64_t unit_of(const tile_shape t, cell_spot spot, int i) {
     return (spot.block + i / (t.rows * t.parts)) * GI_BLOCK + (spot.part + i % t.parts) * V_LANES;
@@ -74,16 +67,16 @@ GI_INLINE v_f gate_of(const v_f *acc, const tile_shape t, int line, int i) {
 }
 
 /* acc = pre, or bias + W x. */
-GI_INLINE void input_products(v_f *acc, const gi_step *s, const gi_cell_layout *at, const tile_shape t, cell_spot spot) {
+GI_INLINE void input_products(v_f *acc, const gi_step *s, const tile_shape t, cell_spot spot) {
     const int64_t line = t.lines * GI_BLOCK, start = spot.block * line + spot.part * V_LANES, I = s->cell->input_size;
     GI_UNROLL
     for (int b = 0; b < t.blocks; b++) {
-        const float *from = s->pre ? s->pre + spot.row * s->pre_stride : s->packed + at->bias;
+        const float *from = s->pre ? s->pre + spot.row * s->pre_stride : s->packed + s->at->bias;
         start_from(acc + b * t.rows * t.lines * t.parts, t.rows, t.lines, t.parts, from + start + b * line, s->pre ? s->pre_stride : 0);
     }
     if (!s->pre)
         accumulate(acc, t, spot.part, s->x + spot.row * s->x_stride, s->x_stride, I,
-                   s->packed + at->w + spot.block * t.lines * gi_line_floats(t.weights, I));
+                   s->packed + s->at->w + spot.block * t.lines * gi_line_floats(t.weights, I));
 }
 
 /* acc += R v, where v [rows, H] is h or r h and R's panels begin at `panels`. */
@@ -95,37 +88,35 @@ GI_INLINE void state_products(v_f *acc, const gi_step *s, const tile_shape t, ce
 }
 
 /* All rows of the panel that begins at `block`. */
-static void cell_rows(const gi_step *s, const gi_cell_layout *at, const cell_tiles *tiles, int64_t block) {
+static void cell_rows(const gi_step *s, const cell_tiles *tiles, int64_t block) {
     int64_t row = 0;
     for (; V_TILE_ROWS > 1 && s->rows - row >= V_TILE_ROWS; row += V_TILE_ROWS)
-        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->most(s, at, block, row, part);
+        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->most(s, block, row, part);
     for (; V_TILE_ROWS > 4 && tiles->four && s->rows - row >= 4; row += 4)
-        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->four(s, at, block, row, part);
+        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->four(s, block, row, part);
     for (; V_TILE_ROWS > 2 && tiles->two && s->rows - row >= 2; row += 2)
-        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->two(s, at, block, row, part);
+        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->two(s, block, row, part);
     for (; row < s->rows; row++)
-        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->one(s, at, block, row, part);
+        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->one(s, block, row, part);
 }
 
 /* The step's blocks, several at once for a single row. `backward` reads them from the last to the first: what the step
  * before read last is still in the nearest cache. */
 static void cell_blocks(const gi_step *s, const cell_tiles *tiles) {
-    const gi_cell_layout at = gi_cell_place(s->cell);
     const int64_t at_once = s->rows == 1 && tiles->row_blocks ? V_ROW_BLOCKS : 1, count = s->end_block - s->first_block;
     for (int64_t done = 0, taken; done < count; done += taken) {
         taken = count - done < at_once ? 1 : at_once;
         const int64_t block = s->backward ? s->end_block - done - taken : s->first_block + done;
-        if (taken == 1) cell_rows(s, &at, tiles, block);
-        else tiles->row_blocks(s, &at, block, 0, 0);
+        if (taken == 1) cell_rows(s, tiles, block);
+        else tiles->row_blocks(s, block, 0, 0);
     }
 }
 
 /* Grouped panels: GI_DENSE_GROUP neighbouring blocks lie side by side, fewer in the last. tiles [lines - 1]. */
 static void cell_groups(const gi_step *s, const cell_tiles *const *tiles) {
-    const gi_cell_layout at = gi_cell_place(s->cell);
     for (int64_t block = s->first_block; block < s->end_block; block += GI_DENSE_GROUP) {
         const int64_t left = s->end_block - block, lines = left < GI_DENSE_GROUP ? left : GI_DENSE_GROUP;
-        cell_rows(s, &at, &tiles[lines - 1][s->cell->weights], block);
+        cell_rows(s, &tiles[lines - 1][s->cell->weights], block);
     }
 }
 #define GI_DEFINE_GROUPED_CELL(name, tile, plain)                                                                 \

@@ -11,16 +11,16 @@ GI_INLINE void gru_update(const gi_step *s, v_f z, v_f n, int64_t row, int64_t u
 }
 
 /* linear_before_reset = 1: n = g(W_n x + Wb_n + r (R_n h + Rb_n)), so the candidate has two accumulators. */
-GI_INLINE void gru_reset_after_tile(const gi_step *s, const gi_cell_layout *at, const cell_form f, cell_spot spot) {
+GI_INLINE void gru_reset_after_tile(const gi_step *s, const cell_form f, cell_spot spot) {
     v_f input[GI_TILE_VECTORS * 3], acc[GI_TILE_VECTORS * 3];
     const tile_shape t = f.t;
-    input_products(input, s, at, t, spot);
+    input_products(input, s, t, spot);
     GI_UNROLL
     for (int i = 0; i < t.blocks * t.rows * 3 * t.parts; i++) {
         const int64_t block = spot.block + i / (t.rows * 3 * t.parts), part = spot.part + i % t.parts;
-        acc[i] = i / t.parts % 3 < 2 ? input[i] : v_load(s->packed + at->extra + block * GI_BLOCK + part * V_LANES);
+        acc[i] = i / t.parts % 3 < 2 ? input[i] : v_load(s->packed + s->at->extra + block * GI_BLOCK + part * V_LANES);
     }
-    state_products(acc, s, t, spot, s->h, s->h_stride, at->r);
+    state_products(acc, s, t, spot, s->h, s->h_stride, s->at->r);
     GI_UNROLL
     for (int i = 0; i < t.blocks * t.rows * t.parts; i++) {
         const v_f z = gru_gate(s, f.plain, gate_of(acc, t, 0, i)), r = gru_gate(s, f.plain, gate_of(acc, t, 1, i));
@@ -33,16 +33,16 @@ GI_DEFINE_COMMON_CELL(gru_reset_after_plain, gru_reset_after_tile, 3)
 GI_DEFINE_CELL(gru_reset_after_general, gru_reset_after_tile, 0, 3)
 
 static void gru_reset_after_step(const gi_step *s) {
-    const cell_tiles *tiles = is_plain(s->cell, 2, 0) ? gru_reset_after_plain : gru_reset_after_general;
+    const cell_tiles *tiles = s->at->plain ? gru_reset_after_plain : gru_reset_after_general;
     cell_blocks(s, &tiles[s->cell->weights]);
 }
 
 /* linear_before_reset = 0, first: z, r h and the candidate's input part go to scratch [3][nb * 16] per row. */
-GI_INLINE void gru_reset_before_tile(const gi_step *s, const gi_cell_layout *at, const cell_form f, cell_spot spot) {
+GI_INLINE void gru_reset_before_tile(const gi_step *s, const cell_form f, cell_spot spot) {
     v_f input[GI_TILE_VECTORS * 3], acc[GI_TILE_VECTORS * 2];
     const int64_t H = s->cell->hidden_size, span = gi_blocks(H) * GI_BLOCK;
     tile_shape t = f.t;
-    input_products(input, s, at, t, spot);
+    input_products(input, s, t, spot);
     t.lines = 2;
     GI_UNROLL
     for (int i = 0; i < t.blocks * t.rows * t.parts; i++) {
@@ -51,7 +51,7 @@ GI_INLINE void gru_reset_before_tile(const gi_step *s, const gi_cell_layout *at,
         acc[(i / t.parts * 2 + 1) * t.parts + i % t.parts] = gate_of(input, f.t, 1, i);
         v_store(gate + 2 * span, gate_of(input, f.t, 2, i));
     }
-    state_products(acc, s, t, spot, s->h, s->h_stride, at->r);
+    state_products(acc, s, t, spot, s->h, s->h_stride, s->at->r);
     GI_UNROLL
     for (int i = 0; i < t.blocks * t.rows * t.parts; i++) {
         const int64_t unit = unit_of(t, spot, i), row = row_of(t, spot, i);
@@ -65,19 +65,19 @@ GI_DEFINE_COMMON_CELL(gru_reset_before_plain, gru_reset_before_tile, 3)
 GI_DEFINE_CELL(gru_reset_before_general, gru_reset_before_tile, 0, 3)
 
 static void gru_reset_before_step(const gi_step *s) {
-    const cell_tiles *tiles = is_plain(s->cell, 2, 0) ? gru_reset_before_plain : gru_reset_before_general;
+    const cell_tiles *tiles = s->at->plain ? gru_reset_before_plain : gru_reset_before_general;
     cell_blocks(s, &tiles[s->cell->weights]);
 }
 
 /* Then, `lines` blocks at once and for all units together: n = g(input part + R_n (r h)). */
-GI_INLINE void gru_candidate_tile(const gi_step *s, const gi_cell_layout *at, const cell_form f, cell_spot spot) {
+GI_INLINE void gru_candidate_tile(const gi_step *s, const cell_form f, cell_spot spot) {
     v_f acc[V_TILE_ROWS * GI_DENSE_GROUP * V_WIDE_PARTS];
     const tile_shape t = f.t;
     const int64_t H = s->cell->hidden_size, span = gi_blocks(H) * GI_BLOCK;
     const float *gate = s->gate + spot.row * s->gate_stride + spot.block * GI_BLOCK + spot.part * V_LANES;
     start_from(acc, t.rows, t.lines, t.parts, gate + 2 * span, s->gate_stride);
     accumulate(acc, t, spot.part, s->gate + spot.row * s->gate_stride + span, s->gate_stride, H,
-               s->packed + at->r_candidate + spot.block * gi_line_floats(t.weights, H));
+               s->packed + s->at->r_candidate + spot.block * gi_line_floats(t.weights, H));
     GI_UNROLL
     for (int i = 0; i < t.rows * t.lines * t.parts; i++) {
         const int64_t line = i / t.parts % t.lines, m = i / (t.parts * t.lines), lane = i % t.parts * V_LANES;
@@ -90,5 +90,5 @@ GI_DEFINE_GROUPED_CELL(gru_candidate_plain, gru_candidate_tile, 1)
 GI_DEFINE_GROUPED_CELL(gru_candidate_general, gru_candidate_tile, 0)
 
 static void gru_candidate_step(const gi_step *s) {
-    cell_groups(s, is_plain(s->cell, 2, 0) ? gru_candidate_plain : gru_candidate_general);
+    cell_groups(s, s->at->plain ? gru_candidate_plain : gru_candidate_general);
 }

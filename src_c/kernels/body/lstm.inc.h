@@ -18,15 +18,15 @@ GI_INLINE lstm_state lstm_update_general(const gi_cell *cell, const float *peep,
     return (lstm_state){next, v_mul(gate_value(cell, x[1], 0), activate(&cell->act[2], next))};
 }
 
-GI_INLINE void lstm_tile(const gi_step *s, const gi_cell_layout *at, const cell_form f, cell_spot spot) {
+GI_INLINE void lstm_tile(const gi_step *s, const cell_form f, cell_spot spot) {
     v_f acc[GI_TILE_VECTORS * 4];
     const int has_peephole = !f.plain && s->packed[0] != 0;
-    input_products(acc, s, at, f.t, spot);
-    state_products(acc, s, f.t, spot, s->h, s->h_stride, at->r);
+    input_products(acc, s, f.t, spot);
+    state_products(acc, s, f.t, spot, s->h, s->h_stride, s->at->r);
     GI_UNROLL
     for (int i = 0; i < f.t.blocks * f.t.rows * f.t.parts; i++) {
         const int64_t unit = unit_of(f.t, spot, i), row = row_of(f.t, spot, i), lanes = s->cell->hidden_size - unit;
-        const float *peep = has_peephole ? s->packed + at->extra + unit / GI_BLOCK * 3 * GI_BLOCK + unit % GI_BLOCK : NULL;
+        const float *peep = has_peephole ? s->packed + s->at->extra + unit / GI_BLOCK * 3 * GI_BLOCK + unit % GI_BLOCK : NULL;
         const v_f c = load_lanes(s->c + row * s->c_stride + unit, lanes);
         v_f x[4] = {gate_of(acc, f.t, 0, i), gate_of(acc, f.t, 1, i), gate_of(acc, f.t, 2, i), gate_of(acc, f.t, 3, i)};
         const lstm_state next = f.plain ? lstm_update(x, c) : lstm_update_general(s->cell, peep, x, c);
@@ -39,6 +39,6 @@ GI_DEFINE_COMMON_CELL(lstm_plain, lstm_tile, 4)
 GI_DEFINE_CELL(lstm_general, lstm_tile, 0, 4)
 
 static void lstm_step(const gi_step *s) {
-    const cell_tiles *tiles = is_plain(s->cell, 3, s->packed[0] != 0) ? lstm_plain : lstm_general;
+    const cell_tiles *tiles = s->at->plain && s->packed[0] == 0 ? lstm_plain : lstm_general;
     cell_blocks(s, &tiles[s->cell->weights]);
 }

@@ -1,18 +1,18 @@
 /* RNN: h' = f(W x + R h + Wb + Rb), GI_DENSE_GROUP blocks at once. */
 
-GI_INLINE void rnn_tile(const gi_step *s, const gi_cell_layout *at, const cell_form f, cell_spot spot) {
+GI_INLINE void rnn_tile(const gi_step *s, const cell_form f, cell_spot spot) {
     v_f acc[V_TILE_ROWS * GI_DENSE_GROUP * V_WIDE_PARTS];
     const tile_shape t = f.t;
     const int64_t I = s->cell->input_size, H = s->cell->hidden_size, start = spot.block * GI_BLOCK + spot.part * V_LANES;
     if (s->pre) {
         start_from(acc, t.rows, t.lines, t.parts, s->pre + spot.row * s->pre_stride + start, s->pre_stride);
     } else {
-        start_from(acc, t.rows, t.lines, t.parts, s->packed + at->bias + start, 0);
+        start_from(acc, t.rows, t.lines, t.parts, s->packed + s->at->bias + start, 0);
         accumulate(acc, t, spot.part, s->x + spot.row * s->x_stride, s->x_stride, I,
-                   s->packed + at->w + spot.block * gi_line_floats(t.weights, I));
+                   s->packed + s->at->w + spot.block * gi_line_floats(t.weights, I));
     }
     accumulate(acc, t, spot.part, s->h + spot.row * s->h_stride, s->h_stride, H,
-               s->packed + at->r + spot.block * gi_line_floats(t.weights, H));
+               s->packed + s->at->r + spot.block * gi_line_floats(t.weights, H));
     GI_UNROLL
     for (int i = 0; i < t.rows * t.lines * t.parts; i++) {
         const int64_t unit = start + i / t.parts % t.lines * GI_BLOCK + i % t.parts * V_LANES, row = spot.row + i / (t.parts * t.lines);
