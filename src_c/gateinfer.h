@@ -141,7 +141,7 @@ GI_API void gi_builder_free(gi_builder *b);
 
 /* A tensor of `elements` per row; returns its id (>= 0) or a negative status.
  * work: planned by the program, lives from its first to its last use. external: bound by the stream (inputs, outputs,
- * state), [rows][elements]. constant: borrowed, the same for all rows. */
+ * state), [rows][elements]. constant: borrowed, the same for all rows, filled before ops use it. */
 GI_API int gi_builder_work(gi_builder *b, int dtype, int64_t elements, gi_error *err);
 GI_API int gi_builder_external(gi_builder *b, int dtype, int64_t elements, gi_error *err);
 GI_API int gi_builder_constant(gi_builder *b, int dtype, int64_t elements, const void *data, gi_error *err);
@@ -258,6 +258,7 @@ GI_API int gi_build_loop(gi_builder *b, const gi_program *body, const gi_loop *l
 
 /* Ops added so far; 0 after gi_builder_finish. */
 GI_API int gi_builder_op_count(const gi_builder *b);
+GI_API int64_t gi_builder_op_macs(const gi_builder *b, int index);   /* a small layer may add its own to the newest op */
 /* Plans memory and closes the builder (which still must be freed). NULL on failure. */
 GI_API gi_program *gi_builder_finish(gi_builder *b, gi_error *err);
 
