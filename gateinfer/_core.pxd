@@ -155,6 +155,7 @@ cdef extern from "gateinfer.h" nogil:
     const char *gi_program_op_name(const gi_program *p, int index)
     int64_t gi_program_op_macs(const gi_program *p, int index)
     int gi_builder_op_count(const gi_builder *b)
+    int64_t gi_builder_op_macs(const gi_builder *b, int index)
     int64_t gi_program_work_bytes(const gi_program *p)
     int64_t gi_program_macs(const gi_program *p)
 

@@ -267,6 +267,9 @@ cdef class Builder:
     def op_count(self):
         return gi_builder_op_count(self.builder)
 
+    def op_macs(self, int index):
+        return gi_builder_op_macs(self.builder, index)
+
     def work(self, int dtype, int64_t elements):
         return checked(gi_builder_work(self.builder, dtype, elements, &self.err), &self.err)
 

@@ -170,9 +170,11 @@ def _rows(part: Part, graph: Graph, stage: Lowered | Island, time: PartTime | No
     macs: dict[str, int] = defaultdict(int)
     us: dict[str, float] = defaultdict(float)
     if not isinstance(stage, Island):
-        for number, source in enumerate(stage.sources):
-            macs[source] += stage.program.op_macs[number]
-            us[source] += time.ops[number] if time else 0.0
+        for number, shares in enumerate(stage.sources):
+            whole = sum(shares.values())
+            for source, share in shares.items():
+                macs[source] += share
+                us[source] += time.ops[number] * (share / whole if whole else 1.0) if time else 0.0
     for node in graph.nodes:
         name = first_output(node)
         counted = macs[name] if part.where == NATIVE else None

@@ -142,7 +142,7 @@ GI_API void gi_builder_free(gi_builder *b);
 
 /* A tensor of `elements` per row; returns its id (>= 0) or a negative status.
  * work: planned by the program, lives from its first to its last use. external: bound by the stream (inputs, outputs,
- * state), [rows][elements]. constant: borrowed, the same for all rows. */
+ * state), [rows][elements]. constant: borrowed, the same for all rows, filled before ops use it. */
 GI_API int gi_builder_work(gi_builder *b, int dtype, int64_t elements, gi_error *err);
 GI_API int gi_builder_external(gi_builder *b, int dtype, int64_t elements, gi_error *err);
 GI_API int gi_builder_constant(gi_builder *b, int dtype, int64_t elements, const void *data, gi_error *err);
@@ -253,12 +253,12 @@ typedef struct gi_loop {
 /* Turns of all loops nested in one, per step and row. Long turns of a loop that ends by run-time values count more. */
 enum { GI_LOOP_LIMIT = 1 << 24 };
 /* Every external tensor of `body` has one role; `body` has no carries of its own and must outlive the program. Running
- * fails with GI_ERR_LIMIT when a loop does not end, and with GI_ERR_DATA when one with scan outputs ends before `trips`.
- */
+ * fails with GI_ERR_LIMIT when a loop does not end, and with GI_ERR_DATA when one with scan outputs ends before `trips`. */
 GI_API int gi_build_loop(gi_builder *b, const gi_program *body, const gi_loop *loop, gi_error *err);
 
 /* Ops added so far; 0 after gi_builder_finish. */
 GI_API int gi_builder_op_count(const gi_builder *b);
+GI_API int64_t gi_builder_op_macs(const gi_builder *b, int index);   /* a small layer may add its own to the newest op */
 /* Plans memory and closes the builder (which still must be freed). NULL on failure. */
 GI_API gi_program *gi_builder_finish(gi_builder *b, gi_error *err);
 
@@ -293,7 +293,6 @@ GI_API int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err);
 GI_API int gi_stream_step(gi_stream *s, gi_error *err);
 /* One pass that carries no state, with the nanoseconds every op took: ns [gi_program_op_count]. */
 GI_API int gi_stream_profile(gi_stream *s, int64_t *ns, gi_error *err);
-
 #ifdef __cplusplus
 }
 #endif

@@ -103,6 +103,16 @@ def test_ops_are_credited_to_their_nodes():
     assert figures["MatMul"].us > 0 and figures["Exp"].us > 0 and figures["Add"].us == 0
 
 
+def test_layers_that_run_side_by_side_share_the_time_of_their_op():
+    """Of one size, so in equal parts."""
+    (first, weights), (second, _) = (gru("x", names, linear_before_reset=1) for names in ("y hn", "z hz"))
+    model = load([first, second], {"x": (9, 1, INPUTS)}, "y z", weights)
+    summary = model.summary(time=True)
+    rows = [row for row in summary.rows if row.op == "GRU"]
+    assert [row.macs for row in rows] == [9 * 3 * HIDDEN * (INPUTS + HIDDEN)] * 2
+    assert rows[0].us == rows[1].us > 0 and summary.parts[0].macs == sum(row.macs for row in rows)
+
+
 def test_layers_say_sizes_steps_and_direction(islanded):
     (layer,) = islanded.summary().layers
     assert (layer.op, layer.input_size, layer.hidden_size) == ("GRU", INPUTS, HIDDEN)

@@ -39,8 +39,8 @@ class Lowering:
         Inputs of layers that are rows of a constant table.
     done : set of str
         First outputs of nodes that an earlier node took over.
-    sources : list of str
-        Per op so far the first output of the node it is for, or "".
+    sources : list of dict of str to int
+        Per op so far the first outputs of the nodes it is for, or "", each with its multiply-adds.
     """
 
     def __init__(self, graph: Graph, target: Target, cache: Cache) -> None:
@@ -51,7 +51,7 @@ class Lowering:
         self.rewritten: set[int] = set()
         self.embeddings: dict[str, Any] = {}
         self.done: set[str] = set()
-        self.sources: list[str] = []
+        self.sources: list[dict[str, int]] = []
         self.nodes = live_nodes(graph)
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         self._users: dict[str, list[Node]] = {}
@@ -240,8 +240,18 @@ class Lowering:
         return any(self._place[id(user)] > self._place[id(node)] for user in readers)
 
     def credit(self, source: str) -> None:
-        """Says that all ops since the last credit are for the node with that first output."""
-        self.sources += [source] * (self.builder.op_count - len(self.sources))
+        """Says that all ops since the last credit are for the node with that first output.
+
+        So is what the op before them has grown by: layers that run side by side are one op.
+        """
+        if self.sources:
+            known = self.sources[-1]
+            grown = self.builder.op_macs(len(self.sources) - 1) - sum(known.values())
+            if grown:
+                known[source] = known.get(source, 0) + grown
+        self.sources += [
+            {source: self.builder.op_macs(index)} for index in range(len(self.sources), self.builder.op_count)
+        ]
 
     def define_missing(self, name: str) -> None:
         """Gives the output of a refused node some window, so that the nodes after it can still be looked at."""

@@ -26,14 +26,15 @@ Slot = tuple[int, np.dtype, Shape]
 class Lowered(NamedTuple):
     """A program and the external tensors that its graph's ports became.
 
-    `sources`: per op the first output of the node of `graph` it is for, or "" for copies to where outputs belong.
+    `sources`: per op the first outputs of the nodes of `graph` it is for, each with its multiply-adds, or "" for copies
+    to where outputs belong.
     """
 
     graph: Graph
     program: Program
     inputs: dict[str, Slot]
     outputs: dict[str, Slot]
-    sources: tuple[str, ...]
+    sources: tuple[dict[str, int], ...]
     team: Team | None = None
 
     def new_runner(self) -> Runner:

@@ -30,6 +30,7 @@ typedef struct gi_layer {
 } gi_layer;
 
 void gi_layer_run(const gi_layer *layer);
+int gi_layer_is_shared(const gi_layer *layer);   /* its team helps: it is large enough */
 /* The same for the rows first .. first + count - 1. */
 gi_layer gi_layer_rows(const gi_layer *whole, int64_t first, int64_t count);
 

@@ -179,6 +179,8 @@ static gi_team_work *how_to_share(const gi_layer *l) {
     return l->M >= TEAM_ROWS ? share_rows : step >= STEP_MACS ? share_units : NULL;
 }
 
+int gi_layer_is_shared(const gi_layer *layer) { return how_to_share(layer) != NULL; }
+
 void gi_layer_run(const gi_layer *layer) {
     gi_team_work *const work = how_to_share(layer);
     zero_absent_state(layer);

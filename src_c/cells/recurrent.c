@@ -1,33 +1,17 @@
 /* gi_build_recurrent: checks one direction of a layer, gives it scratch, and runs it for every row. */
 #include "../program/builder.h"
 #include "../program/ops/strided.h"
-#include "cells.h"
+#include "side.h"
 #include <string.h>
 
 /* Floats of hoisted input product kept at once: small enough to stay in a 2 MiB L2 beside the weights. */
 enum { PRE_FLOATS = 32 * 1024, PRE_STEPS_MIN = 8 };
 
-/* A series of the layer: its memory, and how far its steps and its rows are apart. */
-typedef struct place { gi_operand at; int64_t t_stride, m_stride; } place;
-
-enum { VIEWS = 6, PRE = 10, SERIES };
-
-typedef struct recurrent_op {
-    gi_op op;
-    gi_cell cell;
-    gi_cell_layout at;
-    int32_t reverse, projected;
-    int by_program_row;      /* the layer's rows are the program's, else the N sequences of one program row */
-    int64_t T, N, pre_steps, lens_stride;
-    gi_operand packed, lens;
-    place places[SERIES];    /* x y h0 c0 hn cn, then scratch: h h c gate pre */
-} recurrent_op;
-
 /* Field by field: clearing or copying a record of this size takes as long as a small cell. */
-static void find_layer(gi_layer *l, const recurrent_op *op, const gi_frame *f, int64_t row) {
-    gi_series *const series[SERIES] = {&l->x, &l->y, &l->h0, &l->c0, &l->hn, &l->cn, &l->h[0], &l->h[1], &l->c, &l->gate, &l->pre};
-    for (int i = 0; i < SERIES; i++) {
-        const place *from = &op->places[i];
+void gi_recurrent_find(gi_layer *l, const gi_recurrent_op *op, const gi_frame *f, int64_t row) {
+    gi_series *const series[GI_LAYER_SERIES] = {&l->x, &l->y, &l->h0, &l->c0, &l->hn, &l->cn, &l->h[0], &l->h[1], &l->c, &l->gate, &l->pre};
+    for (int i = 0; i < GI_LAYER_SERIES; i++) {
+        const gi_series_place *from = &op->places[i];
         series[i]->p = from->at.tensor < 0 ? NULL : gi_at(f, &from->at, row);
         series[i]->t_stride = from->t_stride, series[i]->m_stride = from->m_stride;
     }
@@ -70,12 +54,12 @@ static int run_ragged(const gi_layer *l, const int32_t *lens, int64_t stride, gi
     return GI_OK;
 }
 
-static int run_recurrent(const gi_op *base, const gi_frame *f, gi_error *err) {
-    const recurrent_op *op = (const recurrent_op *)base;
+int gi_recurrent_run(const gi_op *base, const gi_frame *f, gi_error *err) {
+    const gi_recurrent_op *op = (const gi_recurrent_op *)base;
     const int64_t calls = op->N == 0 ? 0 : op->by_program_row ? 1 : f->rows;   /* no sequences: T may be anything */
     for (int64_t row = 0; row < calls; row++) {
         gi_layer layer;
-        find_layer(&layer, op, f, row);
+        gi_recurrent_find(&layer, op, f, row);
         if (op->lens.tensor < 0) {
             run_part(&layer, layer.T);
             continue;
@@ -146,27 +130,27 @@ static int check_packed(gi_builder *b, const gi_cell *cell, int packed, gi_error
     return status < 0 ? status : gi_check_dtype(b, &whole, GI_F32, "packed weights", err);
 }
 
-static place place_of(const recurrent_op *op, gi_operand at, int64_t t_stride, int64_t n_stride) {
-    return (place){at, t_stride, op->by_program_row && at.tensor >= 0 ? at.row_bytes / at.size : n_stride};
+static gi_series_place place_of(const gi_recurrent_op *op, gi_operand at, int64_t t_stride, int64_t n_stride) {
+    return (gi_series_place){at, t_stride, op->by_program_row && at.tensor >= 0 ? at.row_bytes / at.size : n_stride};
 }
 
-static void use_views(gi_builder *b, recurrent_op *op, const gi_recurrent *r) {
-    const gi_view *const views[VIEWS] = {&r->x, &r->y, &r->h0, &r->c0, &r->hn, &r->cn}, packed = {.tensor = r->packed, .rank = 1};
+static void use_views(gi_builder *b, gi_recurrent_op *op, const gi_recurrent *r) {
+    const gi_view *const views[GI_LAYER_VIEWS] = {&r->x, &r->y, &r->h0, &r->c0, &r->hn, &r->cn}, packed = {.tensor = r->packed, .rank = 1};
     op->packed = gi_builder_use(b, &packed), op->lens = gi_builder_use(b, &r->lens);
     op->by_program_row = op->N == 1 && op->packed.row_bytes == 0;
     op->lens_stride = place_of(op, op->lens, 0, r->lens.stride[0]).m_stride;
-    for (int i = 0; i < VIEWS; i++) {
+    for (int i = 0; i < GI_LAYER_VIEWS; i++) {
         const gi_view *v = views[i];
         const int time = v->rank == 3;
         op->places[i] = place_of(op, gi_builder_use(b, v), time ? v->stride[0] : 0, v->stride[time]);
     }
-    if (r->projected) op->places[PRE] = op->places[0];
+    if (r->projected) op->places[GI_LAYER_PRE] = op->places[0];
 }
 
 /* Scratch [steps, N, width]. */
 typedef struct need { int wanted; int64_t steps, width; } need;
 
-static int take(gi_builder *b, const recurrent_op *op, place *to, const need *n, gi_error *err) {
+static int take(gi_builder *b, const gi_recurrent_op *op, gi_series_place *to, const need *n, gi_error *err) {
     const int64_t per_step = n->wanted ? gi_size_mul(op->N, n->width) : 0, elements = gi_size_mul(n->steps, per_step);
     gi_operand at = {.tensor = -1};
     if (elements < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
@@ -175,32 +159,43 @@ static int take(gi_builder *b, const recurrent_op *op, place *to, const need *n,
     return n->wanted && at.tensor < 0 ? GI_ERR_MEMORY : GI_OK;
 }
 
-static int add_scratch(gi_builder *b, recurrent_op *op, gi_error *err) {
+static int add_scratch(gi_builder *b, gi_recurrent_op *op, gi_error *err) {
     const int64_t span = gi_blocks(op->cell.hidden_size) * GI_BLOCK, H = op->cell.hidden_size;
     const int64_t pre_width = span * gi_cell_gates(&op->cell), per_step = gi_size_mul(pre_width, op->N > 0 ? op->N : 1);
     if (per_step < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
     op->pre_steps = PRE_FLOATS / per_step < PRE_STEPS_MIN ? PRE_STEPS_MIN : PRE_FLOATS / per_step;
     if (op->pre_steps > op->T) op->pre_steps = op->T;
-    const need needs[SERIES - VIEWS] = {{1, 1, H}, {1, 1, H}, {op->cell.kind == GI_LSTM, 1, H},
+    const need needs[GI_LAYER_SERIES - GI_LAYER_VIEWS] = {{1, 1, H}, {1, 1, H}, {op->cell.kind == GI_LSTM, 1, H},
                                         {op->cell.kind == GI_GRU && !op->cell.linear_before_reset, 1, 3 * span},
                                         {op->T > 1, op->pre_steps, pre_width}};
-    for (int i = 0; i < SERIES - VIEWS - op->projected; i++)
-        if (take(b, op, &op->places[VIEWS + i], &needs[i], err) < 0) return GI_ERR_LIMIT;
+    for (int i = 0; i < GI_LAYER_SERIES - GI_LAYER_VIEWS - op->projected; i++)
+        if (take(b, op, &op->places[GI_LAYER_VIEWS + i], &needs[i], err) < 0) return GI_ERR_LIMIT;
     return GI_OK;
 }
 
-int gi_build_recurrent(gi_builder *b, const gi_recurrent *r, gi_error *err) {
+/* Zeroed: of its own, or one that runs as part of `first`. */
+static gi_recurrent_op *new_op(gi_builder *b, const gi_recurrent *r, const gi_recurrent_op *first, gi_error *err) {
     static const char *const names[] = {[GI_LSTM] = "lstm", [GI_GRU] = "gru", [GI_RNN] = "rnn"};
+    if (!first) return gi_builder_op(b, sizeof(gi_recurrent_op), gi_recurrent_run, names[r->cell.kind], err);
+    gi_recurrent_op *op = gi_arena_take(b->program->arena, sizeof *op);
+    if (!op) gi_fail(err, GI_ERR_MEMORY, "out of memory for a recurrent layer");
+    return op;
+}
+
+int gi_build_recurrent(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     int status = check_packed(b, &r->cell, r->packed, err);
     if (status == GI_OK) status = check_layer(b, r, err);
     if (status < 0) return status;
-    recurrent_op *op = gi_builder_op(b, sizeof *op, run_recurrent, names[r->cell.kind], err);
+    gi_recurrent_op *first = gi_side_company(b, r), *op = new_op(b, r, first, err);
     if (!op) return GI_ERR_MEMORY;
-    op->cell = r->cell, op->at = gi_cell_place(&r->cell), op->reverse = r->reverse, op->projected = !!r->projected, op->T = r->x.shape[0], op->N = r->x.shape[1];
+    op->cell = r->cell, op->at = gi_cell_place(&r->cell), op->reverse = r->reverse, op->projected = !!r->projected;
+    op->T = r->x.shape[0], op->N = r->x.shape[1];
     use_views(b, op, r);
     status = add_scratch(b, op, err);
-    if (status < 0) b->program->n_ops--;   /* a half-built op must not run */
-    else gi_builder_macs(b, gi_size_mul(gi_size_mul(op->T, op->N), gi_cell_gates(&op->cell) * op->cell.hidden_size *
-                                        (op->cell.input_size + op->cell.hidden_size)));
-    return status;
+    if (status == GI_OK) status = gi_side_join(b, first ? first : op, op, r, err);
+    if (status < 0 && !first) b->program->n_ops--;   /* a half-built op must not run */
+    if (status < 0) return status;
+    gi_builder_macs(b, gi_size_mul(gi_size_mul(op->T, op->N), gi_cell_gates(&op->cell) * op->cell.hidden_size *
+                                   (op->cell.input_size + op->cell.hidden_size)));
+    return GI_OK;
 }

@@ -66,6 +66,18 @@ typedef struct gi_step {
     const struct gi_cell_layout *at;         /* what lies where in packed: cell_layout.h */
 } gi_step;
 
+/* Steps of several GRU cells (linear_before_reset = 1, the default activations) side by side in one block: cell j in the
+ * lanes j H .. j H + H - 1, cells * H <= 16. They may follow each other in time: after = before + 16 then. */
+enum { GI_SIDE_CELLS = 4 };
+typedef struct gi_side {
+    int32_t cells;                           /* 2 to GI_SIDE_CELLS */
+    int64_t hidden_size, steps;
+    const float *r, *extra;                  /* [H][3][16] and [16], lanes as above */
+    const float *pre[GI_SIDE_CELLS];         /* each [steps][3][16], its cell in the first lanes; read from 16 floats before it on */
+    int64_t pre_stride[GI_SIDE_CELLS];
+    const float *before; float *after;       /* states, [steps][16] */
+} gi_side;
+
 typedef void gi_unary_fn(float *dst, const float *src, int64_t n, float alpha, float beta);
 /* Operand steps are 0 (one value for all) or 1. dst may be a or b. */
 typedef void gi_binary_fn(float *dst, const float *a, int a_step, const float *b, int b_step, int64_t n);
@@ -81,6 +93,7 @@ struct gi_kernels {
     void (*gru_reset_before_step)(const gi_step *s);    /* linear_before_reset = 0: the gates of all units first, then */
     void (*gru_candidate_step)(const gi_step *s);       /* the new state of all units */
     void (*rnn_step)(const gi_step *s);
+    void (*gru_side)(const gi_side *s);
     /* dot of x [K] with w [K], striped over 16 lanes, then a fixed tree: outputs too few to fill lanes */
     float (*dot)(const float *x, const float *w, int64_t K);
     /* maps over contiguous runs: body/map.inc.h. NULL entries do not exist for any table. */

@@ -114,6 +114,8 @@ void *gi_builder_op(gi_builder *b, size_t size, gi_op_run *run, const char *name
 
 int gi_builder_op_count(const gi_builder *b) { return b->program ? b->program->n_ops : 0; }
 
+int64_t gi_builder_op_macs(const gi_builder *b, int index) { return b->program ? gi_program_op_macs(b->program, index) : 0; }
+
 gi_operand gi_builder_use(gi_builder *b, const gi_view *v) {
     gi_program *p = b->program;
     if (!v || v->tensor < 0) return (gi_operand){.tensor = -1};

@@ -7,6 +7,7 @@ const gi_kernels GI_TABLE = {
     .gru_reset_before_step = gru_reset_before_step,
     .gru_candidate_step = gru_candidate_step,
     .rnn_step = rnn_step,
+    .gru_side = gru_side,
     .dot = dot,
     .unary = {
         [GI_SIGMOID] = map_sigmoid, [GI_TANH] = map_tanh, [GI_RELU] = map_relu, [GI_AFFINE] = map_affine,

@@ -24,6 +24,7 @@
 #include "../body/cell.inc.h"
 #include "../body/lstm.inc.h"
 #include "../body/gru.inc.h"
+#include "../body/side.inc.h"
 #include "../body/rnn.inc.h"
 #include "../body/reduce.inc.h"
 #include "../body/map.inc.h"

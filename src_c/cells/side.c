@@ -1,0 +1,122 @@
+/* GRU layers of few units side by side in the lanes of one block: over time, or all rows of a single step. Either is a series
+ * of `steps` here, which runs in chunks that leave the cache to others. */
+#include "side.h"
+#include <string.h>
+
+/* Floats of the input products of a step. */
+enum { LINE = 3 * GI_BLOCK };
+
+/* Where R lies in its weights depends on each cell's input size. */
+void gi_side_pack(float *packed, const gi_cell *const *cells, const float *const *weights, int count) {
+    const int64_t H = cells[0]->hidden_size, lines = 3 * H;
+    for (int j = 0; j < count; j++) {
+        const gi_cell_layout at = gi_cell_place(cells[j]);
+        for (int64_t line = 0; line < lines; line++)
+            memcpy(packed + line * GI_BLOCK + j * H, weights[j] + at.r + line * GI_BLOCK, (size_t)H * sizeof *packed);
+        memcpy(packed + lines * GI_BLOCK + j * H, weights[j] + at.extra, (size_t)H * sizeof *packed);
+    }
+}
+
+/* Steps first .. first + count - 1 in the order in which they run; those of a reversed layer lie the other way round. */
+typedef struct chunk { int64_t first, count; } chunk;
+
+static int is_back(const gi_layer *l) { return l->reverse && l->T > 1; }
+static int64_t step_stride(const gi_layer *l, const gi_series *of) { return l->T > 1 ? of->t_stride : of->m_stride; }
+
+/* Of the chunk's steps, the one that comes first in memory. */
+static int64_t lowest(const gi_layer *l, const chunk *c) { return is_back(l) ? l->T - c->first - c->count : c->first; }
+
+/* pre [count, 3 * 16] = bias + W x, in the order of memory. */
+static void hoist(const gi_layer *l, const chunk *c, float *pre) {
+    const gi_cell_layout at = gi_cell_place(l->cell);
+    const int64_t stride = step_stride(l, &l->x);
+    const gi_product p = {.weights = l->cell->weights, .rows = c->count, .K = l->cell->input_size, .width = LINE, .lines = 3,
+                          .x = l->x.p + lowest(l, c) * stride, .x_stride = stride, .panels = l->packed + at.w,
+                          .bias = l->packed + at.bias, .out = pre, .out_stride = LINE};
+    l->kernels->product(&p);
+}
+
+/* to[i * to_stride ..] = from[i * from_stride ..], H floats each; literal sizes make moves of the calls. */
+static void move_units(float *to, int64_t to_stride, const float *from, int64_t from_stride, int64_t n, int64_t H) {
+    for (int64_t i = 0; i < n; i++, to += to_stride, from += from_stride) {
+        if (H == 4) memcpy(to, from, 4 * sizeof *to);
+        else if (H == 8) memcpy(to, from, 8 * sizeof *to);
+        else memcpy(to, from, (size_t)H * sizeof *to);
+    }
+}
+
+/* States of the rows first .. first + n - 1, each cell's in its lanes, zero elsewhere. */
+static void take_states(const gi_layer *layers, int count, float *before, int64_t first, int64_t n) {
+    const int64_t H = layers->cell->hidden_size;
+    memset(before, 0, (size_t)(n * GI_BLOCK) * sizeof *before);
+    for (int j = 0; j < count; j++) {
+        const gi_series *h0 = &layers[j].h0;
+        if (h0->p) move_units(before + j * H, GI_BLOCK, h0->p + first * h0->m_stride, h0->m_stride, n, H);
+    }
+}
+
+static void give_steps(const gi_layer *l, const chunk *c, const float *after) {
+    const int64_t stride = step_stride(l, &l->y), next = is_back(l) ? -stride : stride;
+    float *y = l->y.p + (lowest(l, c) + (is_back(l) ? c->count - 1 : 0)) * stride;
+    move_units(y, next, after, GI_BLOCK, c->count, l->cell->hidden_size);
+}
+
+static void give_states(const gi_layer *l, const float *after, int64_t first, int64_t n) {
+    if (l->hn.p) move_units(l->hn.p + first * l->hn.m_stride, l->hn.m_stride, after, GI_BLOCK, n, l->cell->hidden_size);
+}
+
+/* From the states at `before` to those at `after`, which are the next steps' own where the steps follow each other. */
+static void run_chunk(const gi_layer *layers, int count, const float *packed, const chunk *c, float *before, float *after) {
+    const int64_t H = layers->cell->hidden_size;
+    float *pre = after + c->count * GI_BLOCK;
+    gi_side s = {.cells = count, .hidden_size = H, .steps = c->count, .r = packed, .extra = packed + H * LINE,
+                 .before = before, .after = after};
+    for (int j = 0; j < count; j++, pre += c->count * LINE) {
+        const int back = is_back(&layers[j]);
+        hoist(&layers[j], c, pre);
+        s.pre[j] = pre + (back ? (c->count - 1) * LINE : 0), s.pre_stride[j] = back ? -LINE : LINE;
+    }
+    layers->kernels->gru_side(&s);
+    for (int j = 0; j < count; j++)
+        if (layers[j].y.p) give_steps(&layers[j], c, after + j * H);
+}
+
+static chunk next_chunk(int64_t first, int64_t steps) {
+    return (chunk){first, steps - first < GI_SIDE_CHUNK ? steps - first : GI_SIDE_CHUNK};
+}
+
+/* All steps of one row: the state before each is that after the one before. */
+static void run_over_time(const gi_layer *layers, int count, const float *packed, float *room) {
+    const int64_t T = layers->T, H = layers->cell->hidden_size;
+    take_states(layers, count, room, 0, 1);
+    for (chunk c = next_chunk(0, T); c.count; c = next_chunk(c.first + c.count, T)) {
+        run_chunk(layers, count, packed, &c, room, room + GI_BLOCK);
+        memcpy(room, room + c.count * GI_BLOCK, GI_BLOCK * sizeof *room);
+    }
+    for (int j = 0; j < count; j++) give_states(&layers[j], room + j * H, 0, 1);
+}
+
+/* One step of all rows. */
+static void run_over_rows(const gi_layer *layers, int count, const float *packed, float *room) {
+    const int64_t M = layers->M, H = layers->cell->hidden_size;
+    for (chunk c = next_chunk(0, M); c.count; c = next_chunk(c.first + c.count, M)) {
+        float *after = room + c.count * GI_BLOCK;
+        take_states(layers, count, room, c.first, c.count);
+        run_chunk(layers, count, packed, &c, room, after);
+        for (int j = 0; j < count; j++) give_states(&layers[j], after + j * H, c.first, c.count);
+    }
+}
+
+void gi_side_run(const gi_layer *layers, int count, const float *packed, float *room) {
+    if (layers->T == 1) {
+        run_over_rows(layers, count, packed, room);
+        return;
+    }
+    for (int64_t m = 0; m < layers->M; m++) {
+        gi_layer rows[GI_SIDE_CELLS];
+        int j = 0;
+        do rows[j] = gi_layer_rows(&layers[j], m, 1);
+        while (++j < count);
+        run_over_time(rows, count, packed, room);
+    }
+}
