@@ -63,7 +63,8 @@ def load(
         (f16) bits: `validate` says what that does to a model. Convolutions keep float32.
     threads : int
         Threads that share large layers within one step: units of a step, or rows of a batch. Results do not depend on
-        it. The others start with the first such layer; while they work for one stream, others run on their caller.
+        it. The others start with the first such layer, and never more of them than there are CPUs the calling thread
+        may run on. A model has one team: while it works for one stream, others compute alone on their caller.
     keep_hot : float
         Seconds that the other threads wait awake after a step before they sleep; waking takes some 10 microseconds.
         They occupy their cores for that time.

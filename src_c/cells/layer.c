@@ -128,6 +128,7 @@ static void share_units(void *arg, gi_seat *seat) {
     start_step(&s, l);
     run_steps(l, seat, &s);
     if (seat->member) return;
+    gi_team_meet(seat);
     if (l->hn.p && s.h != l->hn.p) copy_rows(&l->hn, s.h, s.h_stride, l->M, H);
     if (l->cn.p && s.c != l->cn.p) copy_rows(&l->cn, s.c, s.c_stride, l->M, H);
 }
