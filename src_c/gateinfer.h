@@ -43,6 +43,7 @@ typedef struct gi_kernels gi_kernels;
  * variable GATEINFER_ISA allows. NULL with NOT_COMPILED or CANNOT_RUN (two different errors) on failure. */
 GI_API const gi_kernels *gi_kernels_get(const char *name, gi_error *err);
 GI_API const char *gi_kernels_name(const gi_kernels *kernels);
+GI_API int gi_kernels_lanes(const gi_kernels *kernels);                  /* floats of a vector */
 /* The name of table `index` of this build, narrowest first; NULL past the end. */
 GI_API const char *gi_kernels_list(int index);
 
