@@ -28,7 +28,7 @@ from gateinfer.lower.target import Target, make_target
 from gateinfer.node_arg import NodeArg, node_arg
 from gateinfer.once import once
 from gateinfer.plan import Plan, PlanCache
-from gateinfer.trial import native_refusal, plan_first, refuse_hopeless
+from gateinfer.trial import native_refusal, plan_first, refuse_hopeless, refuse_out_of_range
 
 if TYPE_CHECKING:
     from gateinfer.stream import Stream
@@ -128,6 +128,8 @@ class Model:
         if refused and not may_fall_back:
             raise native_refusal(refused)
         check_weights(self.graph)
+        if target.precision != "f32":
+            refuse_out_of_range(self.graph, target.rounded)
         self.inputs: tuple[Port, ...] = tuple(self.graph.inputs)
         self.outputs: tuple[Port, ...] = tuple(self.graph.outputs)
         self.plans = PlanCache(self.graph, target, constant_elements(graph), fallback=may_fall_back)
