@@ -95,6 +95,7 @@ cdef extern from "gateinfer.h" nogil:
     const gi_kernels *gi_kernels_get(const char *name, gi_error *err)
     const char *gi_kernels_name(const gi_kernels *kernels)
     const char *gi_kernels_list(int index)
+    int gi_kernels_lanes(const gi_kernels *kernels)
 
     int64_t gi_cell_packed_size(const gi_cell *cell, gi_error *err)
     int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed,

@@ -153,6 +153,8 @@ class Runner:
         """Binds arrays to tensors, steps once, and forgets the arrays: every external tensor must be among them."""
     def step(self) -> None:
         """Runs the program once and carries state. Raises ShapeError on out-of-range indices or lengths."""
+    def refuse_busy(self) -> None:
+        """Raises GateInferError while another thread steps."""
     def profile(self) -> np.ndarray:
         """Runs the program once without carrying state: nanoseconds per op [ops] int64."""
 

@@ -2,7 +2,7 @@
 
 # Giving the GIL away and taking it back costs a step about 50 ns, and much more once other threads want it.
 cdef int64_t NS_WORTH_A_GIL_RELEASE = 2000
-cdef int64_t MACS_PER_NS = 30
+cdef int64_t MACS_PER_NS_AND_LANE = 2
 cdef int64_t BYTES_PER_NS = 16
 cdef int64_t NS_PER_OP = 50
 
@@ -12,7 +12,8 @@ cdef bint is_heavy(Program program, object rows) except -1:
     if "loop" in program.op_names:
         return True
     memory = program.work_bytes + sum(program.external_bytes.values())
-    per_row = program.macs / MACS_PER_NS + memory / BYTES_PER_NS
+    lanes = gi_kernels_lanes(kernels_named(program.isa))
+    per_row = program.macs / (MACS_PER_NS_AND_LANE * lanes) + memory / BYTES_PER_NS
     return len(program.op_names) * NS_PER_OP + rows * per_row >= NS_WORTH_A_GIL_RELEASE
 
 
@@ -86,6 +87,9 @@ cdef class Runner:
         if self.busy:
             raise GateInferError("a step is running on this stream in another thread; use one stream per thread")
         return 0
+
+    def refuse_busy(self):
+        self.check_idle()
 
     def profile(self):
         cdef gi_error err

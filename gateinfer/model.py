@@ -28,7 +28,7 @@ from gateinfer.lower.target import Target, make_target
 from gateinfer.node_arg import NodeArg, node_arg
 from gateinfer.once import once
 from gateinfer.plan import Plan, PlanCache
-from gateinfer.trial import native_refusal, plan_first, refuse_hopeless
+from gateinfer.trial import native_refusal, plan_first, refuse_hopeless, refuse_out_of_range
 
 if TYPE_CHECKING:
     from gateinfer.stream import Stream
@@ -63,7 +63,8 @@ def load(
         (f16) bits: `validate` says what that does to a model. Convolutions keep float32.
     threads : int
         Threads that share large layers within one step: units of a step, or rows of a batch. Results do not depend on
-        it. The others start with the first such layer; while they work for one stream, others run on their caller.
+        it. The others start with the first such layer, and never more of them than there are CPUs the calling thread
+        may run on. A model has one team: while it works for one stream, others compute alone on their caller.
     keep_hot : float
         Seconds that the other threads wait awake after a step before they sleep; waking takes some 10 microseconds.
         They occupy their cores for that time.
@@ -127,6 +128,8 @@ class Model:
         if refused and not may_fall_back:
             raise native_refusal(refused)
         check_weights(self.graph)
+        if target.precision != "f32":
+            refuse_out_of_range(self.graph, target.rounded)
         self.inputs: tuple[Port, ...] = tuple(self.graph.inputs)
         self.outputs: tuple[Port, ...] = tuple(self.graph.outputs)
         self.plans = PlanCache(self.graph, target, constant_elements(graph), fallback=may_fall_back)
@@ -416,7 +419,9 @@ class Model:
 
     def __repr__(self) -> str:
         ins, outs = (", ".join(p.name for p in ports) for ports in (self.inputs, self.outputs))
-        return f"<gateinfer.Model ({ins}) -> ({outs}), {len(self.graph.nodes)} nodes, {self.isa}>"
+        weights = "" if self.precision == "f32" else f", {self.precision} weights"
+        threads = "" if self.threads == 1 else f", {self.threads} threads"
+        return f"<gateinfer.Model ({ins}) -> ({outs}), {len(self.graph.nodes)} nodes, {self.isa}{weights}{threads}>"
 
 
 def _reloaded(
@@ -429,15 +434,8 @@ def _reloaded(
     allow_nonfinite: bool,
 ) -> Model:
     """The pickled model on this machine: its own instruction set if it runs here, else the best one that does."""
-    again = partial(
-        load,
-        source,
-        precision=precision,
-        threads=threads,
-        keep_hot=keep_hot,
-        fallback=fallback,
-        allow_nonfinite=allow_nonfinite,
-    )
+    options: dict[str, Any] = {"precision": precision, "threads": threads, "keep_hot": keep_hot, "fallback": fallback}
+    again = partial(load, source, allow_nonfinite=allow_nonfinite, **options)
     try:
         return again(isa=isa)
     except ModelError:

@@ -126,9 +126,11 @@ class Stream(FrameCalls):
         binding = self._bind({n: f.shape for n, f in feeds.items()}, self._deciding_feeds(feeds))
         if out is not None:
             self._check_out(binding.outputs, out)
+        if isinstance(binding.runner, Runner):  # conversions may have run code of the caller, other threads beside it
+            binding.runner.refuse_busy()
         for name, buffer in binding.inputs.items():
             buffer[...] = feeds[name]
-        self.step()
+        binding.runner.step()
         return self._results(binding.outputs, out)
 
     def _named(self, args: tuple[Any, ...], frames: dict[str, Any]) -> dict[str, Any]:

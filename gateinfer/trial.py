@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 
+import numpy as np
+
 from gateinfer.errors import GateInferError, UnsupportedOp
-from gateinfer.graph.ir import Graph, Port, Shapes, all_nodes
+from gateinfer.graph.ir import RECURRENT, Graph, Port, Shapes, all_nodes
 from gateinfer.graph.sequences import SEQUENCE_OPS
 from gateinfer.graph.states import detect_states
+from gateinfer.graph.weights import WEIGHT_INPUTS, R, W
 
 EXTENTS = (16, 1, 3)
 """What open extents are taken as, in turn, until the graph can be specialised."""
@@ -37,6 +40,16 @@ def plan_first(graph: Graph, shapes: Shapes, plan: Callable[..., object]) -> Non
             plan(shapes, {}, tuple((state.input, state.output) for state in states))
             return
     plan(shapes, {})
+
+
+def refuse_out_of_range(graph: Graph, rounded: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Raise what `Target.rounded` says of recurrent weights in the file, which any shapes would meet."""
+    for node in graph.nodes:
+        names = [name for name in (node.input(i) for i in WEIGHT_INPUTS) if name]
+        if node.op not in RECURRENT or node.domain or not all(name in graph.constants for name in names):
+            continue  # weights that come at run time stay float32
+        for index in (W, R):
+            rounded(np.ascontiguousarray(graph.constants[node.input(index)], np.float32))
 
 
 def refuse_hopeless(graph: Graph, suspects: Collection[str], specialize: Callable[[Shapes], Graph]) -> None:

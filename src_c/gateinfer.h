@@ -43,8 +43,8 @@ typedef struct gi_kernels gi_kernels;
  * variable GATEINFER_ISA allows. NULL with NOT_COMPILED or CANNOT_RUN (two different errors) on failure. */
 GI_API const gi_kernels *gi_kernels_get(const char *name, gi_error *err);
 GI_API const char *gi_kernels_name(const gi_kernels *kernels);
-/* The name of table `index` of this build, narrowest first; NULL past the end. */
-GI_API const char *gi_kernels_list(int index);
+GI_API int gi_kernels_lanes(const gi_kernels *kernels);                  /* floats of a vector */
+GI_API const char *gi_kernels_list(int index);   /* the name of table `index`, narrowest first; NULL past the end */
 
 /* ---- tensors and views -------------------------------------------------------------------------------------------- */
 typedef enum gi_dtype { /* GI_BOOL: one byte, 0 or 1. GI_F16 and GI_F64 are moved and cast, never computed with. */
@@ -274,8 +274,9 @@ GI_API int64_t gi_program_macs(const gi_program *p);                     /* mult
 typedef struct gi_team gi_team;
 enum { GI_TEAM_MAX = 64 };
 /* `members` threads, the caller of a step included, for streams that share large layers among them; the bits do not change.
- * The others start with the first step that has work for them, and sleep between steps once `keep_hot_ns` have passed (0: at
- * once). A team works for one step at a time; other steps meanwhile run on their caller alone. It outlives its streams. */
+ * The others start with the first step that has work for them, as many as its thread has CPUs for, and sleep between steps once
+ * `keep_hot_ns` have passed (0: at once). A team works for one step at a time; other steps meanwhile run on their caller
+ * alone. It outlives its streams. */
 GI_API gi_team *gi_team_create(int members, int64_t keep_hot_ns, gi_error *err);
 GI_API void gi_team_free(gi_team *team);
 

@@ -358,6 +358,40 @@ def test_bad_options_are_refused_by_the_parser(lstm, option):
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize("command", ["info", "run", "validate", "bench"])
+def test_precision_and_threads_reach_the_model(command, lstm, tmp_path, monkeypatch):
+    asked = []
+
+    def load(source, **options):
+        asked.append(options)
+        raise gi.GateInferError("enough")
+
+    monkeypatch.setattr("gateinfer.model.load", load)
+    data = ["in.npz"] if command == "run" else []
+    words = [command, str(lstm), *data, "--precision", "bf16", "--threads", "3", "--isa", "scalar"]
+    assert main(words) == 2
+    assert asked == [{"isa": "scalar", "precision": "bf16", "threads": 3}]
+
+
+def test_bench_says_what_was_timed(lstm, capsys):
+    words = ["bench", str(lstm), "--precision", "f16", "--threads", "2", "--rounds", "2", "--json"]
+    assert main(words) == 0
+    found = read_json(capsys)
+    assert (found["precision"], found["threads"]) == ("f16", 2)
+    assert main([*words[:-1], "--plain"]) == 0
+    assert "2 threads (onnxruntime: one)" in capsys.readouterr().out
+
+
+def test_bench_of_an_empty_chunk_is_refused(lstm, capsys):
+    assert main(["bench", str(lstm), "--shape", f"x=0,1,{SIZE}"]) == 2
+    assert_one_line_error(capsys, "nothing to time")
+
+
+def test_a_model_shows_what_is_not_the_default(lstm):
+    assert repr(gi.load(lstm)).endswith(f"{gi.load(lstm).isa}>")
+    assert repr(gi.load(lstm, precision="bf16", threads=2)).endswith(", bf16 weights, 2 threads>")
+
+
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(Exception, match=r"none\.onnx"):
         main(["info", str(tmp_path / "none.onnx"), "--debug"])

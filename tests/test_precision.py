@@ -94,14 +94,15 @@ def test_finite_weights_that_would_be_infinite_are_refused(precision: str, most:
             target.rounded(np.array([1, weight], np.float32))
 
 
-def test_a_weight_beyond_float16_is_refused_and_bf16_takes_it() -> None:
-    net = onnx.load_from_string(recurrent_net("LSTM", 4, 5, dense=0, seq=1, batch=1))
+@pytest.mark.parametrize("seq", [1, "T"])
+def test_load_refuses_a_weight_beyond_float16_and_bf16_takes_it(seq: int | str) -> None:
+    net = onnx.load_from_string(recurrent_net("LSTM", 4, 5, dense=0, seq=seq, batch=1))
     tensor = next(t for t in net.graph.initializer if t.name == "W")
     array = numpy_helper.to_array(tensor).copy()
     array.flat[3] = 7e4
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     with pytest.raises(ModelError, match="70000 is beyond float16.*bf16"):
-        gi.load(net.SerializeToString(), precision="f16").stream()
+        gi.load(net.SerializeToString(), precision="f16")
     gi.load(net.SerializeToString(), precision="bf16").stream()
 
 

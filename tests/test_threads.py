@@ -48,6 +48,10 @@ def _count_threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
+def _members(threads: int) -> int:
+    return min(threads, len(os.sched_getaffinity(0)))
+
+
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
 
 
@@ -58,7 +62,7 @@ def test_threads_start_with_the_first_layer_that_needs_them_and_end_with_the_mod
     small(_frames(1, 1)[0])
     assert _count_threads() == before
     large(_frames(40, 1)[0])
-    assert _count_threads() == before + 2
+    assert _count_threads() == before + _members(3) - 1
     del large
     assert _count_threads() == before
 
@@ -68,6 +72,23 @@ def test_one_thread_starts_none() -> None:
     before = _count_threads()
     _outputs(_stream("LSTM", 140, 40, 1), _frames(40, 1))
     assert _count_threads() == before
+
+
+@needs_proc
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_a_process_bound_to_one_cpu_starts_no_thread_until_it_is_free() -> None:
+    before, cpus = _count_threads(), os.sched_getaffinity(0)
+    model = gi.load(recurrent_net("LSTM", 40, 140, dense=0, seq=40, batch=1), threads=4)
+    stream, frames = model.stream(), _frames(40, 1)
+    try:
+        os.sched_setaffinity(0, {min(cpus)})
+        stream(frames[0])
+        assert _count_threads() == before
+    finally:
+        os.sched_setaffinity(0, cpus)
+    stream(frames[1])
+    assert _count_threads() == before + _members(4) - 1
+    assert model.threads == 4
 
 
 def test_streams_of_one_model_in_several_threads() -> None:

@@ -23,6 +23,7 @@ from gateinfer.cli.data import (
 )
 from gateinfer.cli.render import Screen
 from gateinfer.errors import GateInferError, ShapeError, StateMismatch
+from gateinfer.graph.ir import Shapes
 from gateinfer.samples import sample_shapes
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def bench(args: argparse.Namespace, screen: Screen) -> int:
 
     model = _load(args, screen)
     constants = constants_of(model, args.settings)
+    _refuse_empty(dict(args.shapes))
     shapes = sample_shapes(model, dict(args.shapes), constants)
     frames = random_frames(model, frame_ports(model, constants), shapes, count=16)
     with screen.progress("timing") as progress, _explained(args, model, constants):
@@ -130,12 +132,18 @@ def bench(args: argparse.Namespace, screen: Screen) -> int:
             model, frames, constants, rounds=args.rounds, burst=args.burst, progress=progress
         )
     if args.json:
-        screen.json(result.as_dict() | {"what": what_is_timed(model, frames), "isa": model.isa, "skipped": skipped})
+        screen.json(
+            result.as_dict()
+            | {"what": what_is_timed(model, frames), "isa": model.isa, "precision": model.precision}
+            | {"threads": model.threads, "skipped": skipped}
+        )
         return DONE
     rows = [(t.name, f"{t.p50:.2f}", f"{t.p99:.2f}", f"{result.ratio(t.name, ENGINE):.2f}") for t in result.timings]
     screen.table(("engine", "p50 us", "p99 us", "times gateinfer's"), rows)
     screen.line(what_is_timed(model, frames))
-    screen.line(f"{args.rounds} rounds of {args.burst} calls each, one thread, {model.isa} kernels")
+    threads = "one thread" if model.threads == 1 else f"{model.threads} threads (onnxruntime: one)"
+    weights = "" if model.precision == "f32" else f", {model.precision} weights (onnxruntime: as in the file)"
+    screen.line(f"{args.rounds} rounds of {args.burst} calls each, {threads}, {model.isa} kernels{weights}")
     for name, reason in skipped.items():
         screen.line(f"{name} was not timed: {reason}")
     return DONE
@@ -162,7 +170,7 @@ def _load(args: argparse.Namespace, screen: Screen) -> Model:
     from gateinfer.model import load
 
     with screen.waiting(f"loading {args.model}"):
-        return load(args.model, isa=args.isa)
+        return load(args.model, isa=args.isa, precision=args.precision, threads=args.threads)
 
 
 def _frames_from_file(args: argparse.Namespace, model: Model, constants: Arrays) -> list[Arrays]:
@@ -171,6 +179,12 @@ def _frames_from_file(args: argparse.Namespace, model: Model, constants: Arrays)
     if args.data.suffix.lower() == ".wav":
         arrays = {p.name: sound_frames(arrays[p.name], p, args.chunk, args.context) for p in ports}
     return cut_frames(arrays, model, args.chunk, args.axis)
+
+
+def _refuse_empty(shapes: Shapes) -> None:
+    for name, shape in shapes.items():
+        if 0 in shape:
+            raise ShapeError(f"--shape {name}={','.join(map(str, shape))} has no elements: there is nothing to time")
 
 
 def _lifts(model: Model) -> bool:

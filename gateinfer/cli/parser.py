@@ -56,17 +56,20 @@ examples:
   gateinfer validate model.onnx
   gateinfer validate vad.onnx --set sr=16000 --shape input=1,576 --steps 200
   gateinfer validate model.onnx frames.npz --against onnxruntime
+  gateinfer validate model.onnx --precision bf16             what 16-bit weights change
 """
 
 BENCH = """\
-Times single steps of the engine, of onnxruntime's run, and of onnxruntime on memory bound once, one thread each, taking
-turns in one run. The ratio is the median over rounds of the ratio within a round. A whole-sequence model runs on a
-whole sequence per call in all of them; where the engine can stream it, one more step of a stream is timed as well.
+Times single steps of the engine, of onnxruntime's run, and of onnxruntime on memory bound once, one thread each (the
+engine as many as --threads says), taking turns in one run. The ratio is the median over rounds of the ratio within a
+round. A whole-sequence model runs on a whole sequence per call in all of them; where the engine can stream it, one more
+step of a stream is timed as well.
 
 examples:
   gateinfer bench rnnoise.onnx
   gateinfer bench vad.onnx --set sr=16000 --shape input=1,576 --rounds 2000
   gateinfer bench lstm.onnx --shape x=100,1,16 --json
+  gateinfer bench lstm.onnx --precision bf16 --threads 2     is it worth it? onnxruntime keeps float32 and one thread
 """
 
 DEMO = """\
@@ -105,6 +108,14 @@ def _command(
 def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help=".onnx, or .npz, .safetensors or .pt with weights")
     parser.add_argument("--isa", default="auto", help="kernels to use: auto (default), scalar, avx2, avx512")
+    parser.add_argument(
+        "--precision", default="f32", choices=("f32", "bf16", "f16"),
+        help="how weights are stored; 16 bits halve what a step of a large layer reads and round every weight",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threads", type=positive, default=1, metavar="N",
+        help="threads that share large recurrent layers (default 1); pays from about 128 units on, with idle cores",
+    )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], type=parse_setting, metavar="NAME=NUMBER", dest="settings",
         help="an input that keeps one value, such as sr=16000 (repeatable)",

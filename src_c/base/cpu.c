@@ -1,4 +1,7 @@
+#define _GNU_SOURCE   /* CPU_COUNT */
 #include "cpu.h"
+#include <limits.h>
+#include <sched.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -23,3 +26,11 @@ unsigned gi_cpu_features(void) {
 #else
 unsigned gi_cpu_features(void) { return 0; }
 #endif
+
+int gi_cpu_count(void) {
+#if defined(__linux__)
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return CPU_COUNT(&allowed);
+#endif
+    return INT_MAX;
+}

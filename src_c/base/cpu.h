@@ -9,5 +9,7 @@ enum {
 
 /* A set of GI_CPU_* bits; 0 where only portable code runs. */
 unsigned gi_cpu_features(void);
+/* CPUs the calling thread, and what it starts, may run on; INT_MAX where nobody knows. */
+int gi_cpu_count(void);
 
 #endif

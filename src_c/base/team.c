@@ -1,15 +1,16 @@
 #include "team.h"
 #include "arena.h"
 #include "clock.h"
+#include "cpu.h"
 #include "fpmode.h"
 #include "status.h"
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
-enum { SPINS_BEFORE_YIELD = 1000, CACHE_LINE = 64 };
+/* Members that have cores of their own meet within that time; who has to wait longer gives its core away. */
+enum { AWAKE_NS = 50 * 1000, SPINS_PER_LOOK = 64, CACHE_LINE = 64 };
 
 typedef struct member {
     _Alignas(CACHE_LINE) atomic_llong begun;   /* phases whose share of this number somebody has taken */
@@ -18,99 +19,133 @@ typedef struct member {
     pthread_t thread;
 } member;
 
+/* Where those sleep who wait for a counter. */
+typedef struct bell { atomic_int asleep; pthread_mutex_t lock; pthread_cond_t rung; } bell;
+
 struct gi_team {
     gi_arena *arena;                   /* it lives in */
-    int members, started;
+    int wanted, started;               /* members asked for, and those there are */
     pid_t process;                     /* workers exist in this process only */
     int64_t keep_hot_ns;
     atomic_int busy;                   /* the process it is at work for, or 0 */
+    int members;                       /* of this turn */
     gi_team_work *work;
     void *arg;
-    _Alignas(CACHE_LINE) atomic_uint turn;     /* counts calls; the last one finds `stop` set */
-    atomic_int stop, asleep;
+    bell call, meeting;
+    _Alignas(CACHE_LINE) atomic_llong turn;    /* counts calls; the last one finds `stop` set */
+    atomic_int stop;
     _Alignas(CACHE_LINE) atomic_int open;      /* workers may still come to this turn's work */
-    atomic_int inside;                 /* workers that came */
+    atomic_llong outside;              /* 0, minus 1 for every worker that came and is not yet gone */
     _Alignas(CACHE_LINE) atomic_llong done;    /* shares done in this turn */
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
     member each[];
 };
 
-static inline void relax(int64_t spins) {
-    if (spins % SPINS_BEFORE_YIELD == SPINS_BEFORE_YIELD - 1) sched_yield();
+/* ---- waiting -------------------------------------------------------------------------------------------------------- */
+
+static inline void relax(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
 }
 
-/* ---- workers -------------------------------------------------------------------------------------------------------- */
-
-/* Until `turn` is no longer `seen`: awake for the keep-hot time, then asleep. */
-static void await_turn(gi_team *team, unsigned seen) {
-    const int64_t until = team->keep_hot_ns ? gi_nanoseconds() + team->keep_hot_ns : 0;
-    for (int64_t spins = 0; until && atomic_load_explicit(&team->turn, memory_order_acquire) == seen; spins++) {
-        relax(spins);
-        if (spins % 64 == 0 && gi_nanoseconds() > until) break;
-    }
-    if (atomic_load_explicit(&team->turn, memory_order_acquire) != seen) return;
-    pthread_mutex_lock(&team->lock);
-    atomic_fetch_add(&team->asleep, 1);
-    while (atomic_load(&team->turn) == seen) pthread_cond_wait(&team->wake, &team->lock);
-    atomic_fetch_sub(&team->asleep, 1);
-    pthread_mutex_unlock(&team->lock);
+static inline int reached(const atomic_llong *count, long long wanted) {
+    return atomic_load_explicit(count, memory_order_acquire) >= wanted;
 }
+
+/* By the clock: how long a pause takes differs by a factor of 10 between CPUs. */
+static int reached_awake(const atomic_llong *count, long long wanted, int64_t awake_ns) {
+    int64_t until = 0;
+    for (int spins = 0; !reached(count, wanted); spins = (spins + 1) % SPINS_PER_LOOK) {
+        relax();
+        if (spins) continue;
+        const int64_t now = gi_nanoseconds();
+        if (!until) until = now + awake_ns;
+        if (now >= until) return 0;
+    }
+    return 1;
+}
+
+/* Until `count` is at least `wanted`: awake for a while, then asleep, so that a caller of real-time priority cannot keep the
+ * worker it waits for off its core. */
+static void await(bell *b, const atomic_llong *count, long long wanted, int64_t awake_ns) {
+    if (reached_awake(count, wanted, awake_ns)) return;
+    pthread_mutex_lock(&b->lock);
+    atomic_fetch_add(&b->asleep, 1);
+    while (atomic_load(count) < wanted) pthread_cond_wait(&b->rung, &b->lock);
+    atomic_fetch_sub(&b->asleep, 1);
+    pthread_mutex_unlock(&b->lock);
+}
+
+/* Each sequentially consistent pair, here and in await: who waits sees the new count or is seen asleep. */
+static inline void raise_count(bell *b, atomic_llong *count) {
+    atomic_fetch_add(count, 1);
+    if (atomic_load(&b->asleep) == 0) return;
+    pthread_mutex_lock(&b->lock);
+    pthread_cond_broadcast(&b->rung);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void bell_init(bell *b) {
+    pthread_mutex_init(&b->lock, NULL);
+    pthread_cond_init(&b->rung, NULL);
+    atomic_store(&b->asleep, 0);
+}
+
+static void bell_destroy(bell *b) {
+    pthread_cond_destroy(&b->rung);
+    pthread_mutex_destroy(&b->lock);
+}
+
+/* ---- workers -------------------------------------------------------------------------------------------------------- */
 
 static void *worker_main(void *arg) {
     member *self = arg;
     gi_team *team = self->team;
     gi_fpmode_enter();
-    for (unsigned seen = 0;; seen = atomic_load(&team->turn)) {
-        if (!atomic_load(&team->stop)) await_turn(team, seen);   /* `stop` comes before the turn that `seen` may be */
-        if (atomic_load(&team->stop)) return NULL;
-        atomic_fetch_add(&team->inside, 1);   /* before the look at `open`: see close_door */
+    for (long long seen = 0;;) {
+        if (!atomic_load(&team->stop)) await(&team->call, &team->turn, seen + 1, team->keep_hot_ns);
+        if (atomic_load(&team->stop)) return NULL;   /* it comes before the turn that `seen` may be */
+        seen = atomic_load(&team->turn);
+        atomic_fetch_sub(&team->outside, 1);         /* before the look at `open`: see close_door */
         if (atomic_load(&team->open)) team->work(team->arg, &(gi_seat){team, self->index, 0});
-        atomic_fetch_sub(&team->inside, 1);
+        raise_count(&team->meeting, &team->outside);
     }
-}
-
-/* Each sequentially consistent pair, here and in await_turn: a worker sees the new turn or is seen asleep. */
-static void next_turn(gi_team *team) {
-    atomic_fetch_add(&team->turn, 1);
-    if (atomic_load(&team->asleep) == 0) return;
-    pthread_mutex_lock(&team->lock);
-    pthread_cond_broadcast(&team->wake);
-    pthread_mutex_unlock(&team->lock);
 }
 
 /* Whoever is not inside by now finds the door closed; who is inside is waited for. */
 static void close_door(gi_team *team) {
     atomic_store(&team->open, 0);
-    for (int64_t spins = 0; atomic_load(&team->inside) > 0; spins++) relax(spins);
+    await(&team->meeting, &team->outside, 0, AWAKE_NS);
 }
 
 static void reset(gi_team *team, pid_t self) {
-    pthread_mutex_init(&team->lock, NULL);
-    pthread_cond_init(&team->wake, NULL);
-    atomic_store(&team->turn, 0), atomic_store(&team->asleep, 0), atomic_store(&team->stop, 0);
-    atomic_store(&team->open, 0), atomic_store(&team->inside, 0);
-    team->process = self;
+    bell_init(&team->call), bell_init(&team->meeting);
+    atomic_store(&team->turn, 0), atomic_store(&team->stop, 0);
+    atomic_store(&team->open, 0), atomic_store(&team->outside, 0);
+    team->started = 1, team->process = self;
 }
 
-/* Whether there are workers; after a fork they are started anew. A team that cannot start them has one member from then on. */
-static int start(gi_team *team, pid_t self) {
-    if (team->started && team->process == self) return team->members > 1;
-    reset(team, self);
+static void start_workers(gi_team *team, int members) {
     sigset_t all, callers;   /* signals are the caller's business */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &callers);
-    for (team->started = 1; team->started < team->members; team->started++) {
+    for (; team->started < members; team->started++) {
         member *w = &team->each[team->started];
         w->team = team, w->index = team->started;
         if (pthread_create(&w->thread, NULL, worker_main, w)) break;
     }
     pthread_sigmask(SIG_SETMASK, &callers, NULL);
-    team->members = team->started;
-    return team->members > 1;
+}
+
+/* Whether there are workers; after a fork they are started anew. More members than CPUs would wait for each other. Those
+ * that could not start, or had no CPU, may the next time. */
+static int start(gi_team *team, pid_t self) {
+    if (!team->started || team->process != self) reset(team, self);
+    if (team->started < team->wanted) {
+        const int cpus = gi_cpu_count();
+        start_workers(team, cpus < team->wanted ? cpus : team->wanted);
+    }
+    return team->started > 1;
 }
 
 /* ---- work ----------------------------------------------------------------------------------------------------------- */
@@ -127,12 +162,14 @@ int gi_team_run(gi_team *team, gi_team_work *work, void *arg) {
     if (!team || !occupy(team, self)) return 0;
     const int ready = start(team, self);
     if (ready) {
-        team->work = work, team->arg = arg;
+        team->work = work, team->arg = arg, team->members = team->started;
         atomic_store_explicit(&team->done, 0, memory_order_relaxed);
         for (int i = 0; i < team->members; i++) atomic_store_explicit(&team->each[i].begun, 0, memory_order_relaxed);
         atomic_store(&team->open, 1);
-        next_turn(team);
-        work(arg, &(gi_seat){team, 0, 0});
+        raise_count(&team->call, &team->turn);
+        gi_seat seat = {team, 0, 0};
+        work(arg, &seat);
+        gi_team_meet(&seat);
         close_door(team);
     }
     atomic_store_explicit(&team->busy, 0, memory_order_release);
@@ -144,21 +181,26 @@ static int take(member *owner, int64_t phase) {
     return begun == phase && atomic_compare_exchange_strong(&owner->begun, &begun, phase + 1);
 }
 
+void gi_team_meet(const gi_seat *seat) {
+    gi_team *team = seat->team;
+    if (team) await(&team->meeting, &team->done, seat->phase * team->members, AWAKE_NS);
+}
+
 void gi_team_phase(gi_seat *seat, gi_team_share *share, void *arg) {
     gi_team *team = seat->team;
     if (!team) {
         share(arg, 0, 1);
         return;
     }
+    gi_team_meet(seat);
     const int members = team->members;
     for (int i = 0; i < members; i++) {
         const int number = (seat->member + i) % members;
         if (!take(&team->each[number], seat->phase)) continue;
         share(arg, number, members);
-        atomic_fetch_add_explicit(&team->done, 1, memory_order_release);
+        raise_count(&team->meeting, &team->done);
     }
-    const int64_t wanted = ++seat->phase * members;
-    for (int64_t spins = 0; atomic_load_explicit(&team->done, memory_order_acquire) < wanted; spins++) relax(spins);
+    seat->phase++;
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
@@ -176,7 +218,7 @@ gi_team *gi_team_create(int members, int64_t keep_hot_ns, gi_error *err) {
         gi_fail(err, GI_ERR_MEMORY, "out of memory for a team of %d threads", members);
         return NULL;
     }
-    *team = (gi_team){.arena = arena, .members = members, .keep_hot_ns = keep_hot_ns};
+    *team = (gi_team){.arena = arena, .wanted = members, .keep_hot_ns = keep_hot_ns};
     return team;
 }
 
@@ -184,10 +226,9 @@ void gi_team_free(gi_team *team) {
     if (!team) return;
     if (team->started > 1 && team->process == getpid()) {   /* a forked child has no workers to wait for */
         atomic_store(&team->stop, 1);
-        next_turn(team);
+        raise_count(&team->call, &team->turn);
         for (int i = 1; i < team->started; i++) pthread_join(team->each[i].thread, NULL);
-        pthread_cond_destroy(&team->wake);
-        pthread_mutex_destroy(&team->lock);
     }
+    if (team->started && team->process == getpid()) bell_destroy(&team->call), bell_destroy(&team->meeting);
     gi_arena_free(team->arena);
 }

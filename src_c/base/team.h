@@ -1,7 +1,7 @@
 /* A team: threads that share one piece of work. It is done in phases, a phase in shares. Every member has a share of its own, so
  * that a core keeps what that share reads in its own cache; a share that nobody has begun is taken by whoever is free, so
  * that a member that is still waking up, or loses its core to another program between shares, delays nobody. One that
- * loses it amid a share is waited for. */
+ * loses it amid a share is waited for: awake for some microseconds, then asleep. */
 #ifndef GI_TEAM_H
 #define GI_TEAM_H
 #include "../gateinfer.h"
@@ -13,11 +13,15 @@ typedef struct gi_seat { gi_team *team; int member; int64_t phase; } gi_seat;
 typedef void gi_team_work(void *arg, gi_seat *seat);
 typedef void gi_team_share(void *arg, int share, int shares);
 
-/* Returns 0, and nothing has run, when the team has one member or is at work for somebody else: the caller does it alone then.
- * Workers start at the first call, and anew after a fork. */
+/* Returns when all is done; or 0, and nothing has run, when there is nobody but the caller or the team is at work for somebody
+ * else: the caller does it alone then. Workers start at the first call, no more than there are CPUs for, and anew after a
+ * fork; the missing ones are tried again at each call. */
 int gi_team_run(gi_team *team, gi_team_work *work, void *arg);
-/* Returns when all shares of this phase are done. */
+/* Begins when all shares of the phases before are done, and returns when all of this one are begun: between phases a member
+ * touches nothing that shares write, unless it has met the others. */
 void gi_team_phase(gi_seat *seat, gi_team_share *share, void *arg);
+/* Returns when all shares of the phases so far are done. */
+void gi_team_meet(const gi_seat *seat);
 
 /* Share number `share` of `count` items taken `unit` at a time: from *first, returns how many. */
 static inline int64_t gi_share_of(int64_t count, int64_t unit, int share, int shares, int64_t *first) {

@@ -1,6 +1,6 @@
 /* gi_build_recurrent: checks one direction of a layer, gives it scratch, and runs it for every row. */
 #include "../program/builder.h"
-#include "../program/ops/strided.h"
+#include "../program/ops/integer.h"
 #include "side.h"
 #include <string.h>
 
@@ -42,13 +42,15 @@ static void run_part(gi_layer *part, int64_t T) {
 
 /* Neighbouring rows of equal length run together. lens: [M] with the given stride. */
 static int run_ragged(const gi_layer *l, const int32_t *lens, int64_t stride, gi_error *err) {
-    for (int64_t m = 0; m < l->M; m++)
-        if (lens[m * stride] < 0 || lens[m * stride] > l->T)
-            return gi_fail(err, GI_ERR_DATA, "sequence_lens[%lld] is %d, expected 0 to %lld", (long long)m, lens[m * stride],
-                           (long long)l->T);
+    for (int64_t m = 0; m < l->M; m++) {
+        const int32_t length = *(const volatile int32_t *)&lens[m * stride];
+        if (length < 0 || length > l->T)
+            return gi_fail(err, GI_ERR_DATA, "sequence_lens[%lld] is %d, expected 0 to %lld", (long long)m, length, (long long)l->T);
+    }
     for (int64_t first = 0, end; first < l->M; first = end) {
-        for (end = first + 1; end < l->M && lens[end * stride] == lens[first * stride]; end++) {}
-        gi_layer part = part_of(l, first, end - first, lens[first * stride]);
+        const int64_t length = gi_load_checked((const char *)&lens[first * stride], GI_I32, 0, l->T);
+        for (end = first + 1; end < l->M && lens[end * stride] == length; end++) {}
+        gi_layer part = part_of(l, first, end - first, length);
         run_part(&part, l->T);
     }
     return GI_OK;

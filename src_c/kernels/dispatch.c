@@ -68,4 +68,6 @@ const gi_kernels *gi_kernels_get(const char *name, gi_error *err) {
 
 const char *gi_kernels_name(const gi_kernels *kernels) { return kernels->name; }
 
+int gi_kernels_lanes(const gi_kernels *kernels) { return kernels->lanes; }
+
 const char *gi_kernels_list(int index) { return index >= 0 && index < RUNGS ? ladder[index].table->name : NULL; }

@@ -86,6 +86,7 @@ typedef float gi_reduce_fn(const float *src, int64_t n);
 
 struct gi_kernels {
     const char *name;
+    int lanes;                               /* of a vector: what estimates of time go by, never results */
     /* products and cells: body/product.inc.h, body/{lstm,gru,rnn}.inc.h */
     void (*product)(const gi_product *p);
     void (*lstm_step)(const gi_step *s);

@@ -1,8 +1,10 @@
 /* Recurrent layers through the public API: every table against a float64 reference and bit by bit against scalar, program
- * rows against single rows, chunks against the whole, and what the builder must refuse. Exit status 1 on any failure. */
+ * rows against single rows, chunks against the whole, teams against one thread, and what the builder must refuse. Exit status 1 on any failure. */
+#define _GNU_SOURCE
 #include "check.h"
 #include <gateinfer.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,14 @@ enum { T_MAX = 9, SIZE_MAX_ = 70, ROWS = 3 };
 
 static int failures;
 static unsigned seed = 1;
+static gi_team *team;   /* for all streams */
+
+/* In place of the C library's: teams of any size, whatever machine this is. */
+int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
+    (void)pid;
+    memset(set, 255, size);
+    return 0;
+}
 
 static void check(int good, const char *what, const char *detail) {
     if (good) return;
@@ -130,6 +140,7 @@ static void run(const problem *p, const char *isa, int64_t steps, int64_t first,
     built made = build(p, isa, steps);
     const int64_t I = p->cell.input_size, H = p->cell.hidden_size, N = p->N, T = p->T;
     gi_stream *s = gi_stream_create(made.program, rows, &err);
+    gi_stream_use_team(s, team);
     float *x = random_floats(rows * steps * N * I, 0), *out = random_floats(rows * steps * N * H, 0);
     float *c = random_floats(rows * N * H, 0), *hn = random_floats(rows * N * H, 0), *cn = random_floats(rows * N * H, 0);
     memcpy(h, p->h0 + first * N * H, (size_t)(rows * N * H) * sizeof *h);
@@ -225,6 +236,28 @@ static void check_cells(void) {
     printf("cells: float64, tables, chunks, rows, 16-bit weights\n");
 }
 
+/* Large enough to be shared: units of every step, or rows. */
+static void check_teams(void) {
+    enum { H = 140, T = 24 };
+    for (int kind = GI_LSTM; kind <= GI_RNN; kind++)
+        for (int variant = 0; variant < 4; variant++) {
+            const int64_t N = variant < 2 ? 1 : 11, rows = N == 1 ? 1 : 2;
+            problem p = make_problem(kind, variant & 1, 30, H, T, N);
+            const int64_t ny = rows * T * N * H, nh = rows * N * H;
+            float *alone = random_floats(ny, 0), *y = random_floats(ny, 0), *h = random_floats(nh, 0), *h_alone = random_floats(nh, 0);
+            run(&p, "scalar", T, 0, rows, alone, h_alone);
+            for (int members = 2; members <= 5; members++) {
+                team = gi_team_create(members, 0, NULL);
+                run(&p, "auto", T, 0, rows, y, h);
+                check(!memcmp(y, alone, (size_t)ny * sizeof *y) && !memcmp(h, h_alone, (size_t)nh * sizeof *h), "team", "other bits");
+                gi_team_free(team);
+                team = NULL;
+            }
+            free(alone), free(y), free(h), free(h_alone), free_problem(&p);
+        }
+    printf("teams: 2 to 5 members\n");
+}
+
 static void check_refusals(void) {
     gi_error err = {0};
     gi_builder *b = gi_builder_create(gi_kernels_get("scalar", &err), &err);
@@ -283,6 +316,7 @@ static void check_profile(void) {
 
 int main(void) {
     check_cells();
+    check_teams();
     check_refusals();
     check_profile();
     printf(failures ? "%d FAILURES\n" : "all good\n", failures);

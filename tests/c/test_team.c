@@ -1,13 +1,26 @@
 /* Teams: every share of every phase is done once, whoever comes; a busy team is not waited for. Exit status 1 on any failure. */
+#define _GNU_SOURCE
 #include "../../src_c/base/team.h"
 #include "check.h"
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PHASES = 50, RUNS = 400 };
+
+static int cpus = GI_TEAM_MAX;
+
+/* In place of the C library's: teams of any size, whatever machine this is. */
+int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
+    (void)pid;
+    CPU_ZERO_S(size, set);
+    for (int i = 0; i < cpus; i++) CPU_SET_S(i, size, set);
+    return 0;
+}
 
 typedef struct tally { atomic_int done[PHASES][GI_TEAM_MAX]; atomic_int early; } tally;
 typedef struct phase_of { tally *all; int phase, shares; } phase_of;
@@ -71,6 +84,78 @@ static void check_busy(void) {
     check_group("team", "two callers", RUNS, failed + (broken != NULL));
 }
 
+static void count_share(void *arg, int share, int shares) { if (share == 0) *(int *)arg = shares; }
+static void count_members(void *arg, gi_seat *seat) { gi_team_phase(seat, count_share, arg); }
+
+/* Members at work, the caller included. */
+static int members_at_work(gi_team *team) {
+    int members = 1;
+    gi_team_run(team, count_members, &members);
+    return members;
+}
+
+static void check_cpus(void) {
+    gi_team *team = gi_team_create(4, 0, NULL);
+    static const struct { int cpus, members; } steps[] = {{1, 1}, {2, 2}, {3, 3}, {64, 4}, {1, 4}};   /* those there are stay */
+    long failed = 0;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        cpus = steps[i].cpus;
+        failed += members_at_work(team) != steps[i].members;
+    }
+    cpus = GI_TEAM_MAX;
+    gi_team_free(team);
+    check_group("team", "no more members than CPUs", 5, failed);
+}
+
+/* No thread starts when its stack would be larger than the address space. */
+static void set_stack(size_t bytes) {
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, bytes);
+    pthread_setattr_default_np(&attr);
+    pthread_attr_destroy(&attr);
+}
+
+static void check_failed_start(void) {
+    gi_team *team = gi_team_create(3, 0, NULL);
+    pthread_attr_t normal;
+    size_t bytes;
+    pthread_getattr_default_np(&normal);
+    pthread_attr_getstacksize(&normal, &bytes);
+    pthread_attr_destroy(&normal);
+    set_stack((size_t)1 << 50);
+    const int without = members_at_work(team);
+    set_stack(bytes);
+    const int with = members_at_work(team);
+    gi_team_free(team);
+    check_group("team", "threads that could not start are tried again", 2, (without != 1) + (with != 3));
+}
+
+enum { LATE_PHASES = 5, LATE_US = 20000 };
+
+static void come_late(void *arg, int share, int shares) {
+    (void)shares;
+    usleep(share ? LATE_US : 0);
+    atomic_fetch_add((atomic_int *)arg, 1);
+}
+
+static void late_phases(void *arg, gi_seat *seat) {
+    for (int phase = 0; phase < LATE_PHASES; phase++) gi_team_phase(seat, come_late, arg);
+    gi_team_meet(seat);
+    if (atomic_load((atomic_int *)arg) != LATE_PHASES * 3) atomic_fetch_add((atomic_int *)arg, 1000);
+}
+
+/* Whoever waits for long sleeps: all but the shares that come late take next to no time of any CPU. */
+static void check_late(void) {
+    gi_team *team = gi_team_create(3, 0, NULL);
+    atomic_int done = 0;
+    const clock_t before = clock();
+    long failed = !gi_team_run(team, late_phases, &done) || atomic_load(&done) != LATE_PHASES * 3;
+    failed += (clock() - before) * 1000000.0 / CLOCKS_PER_SEC > LATE_PHASES * LATE_US / 2;
+    gi_team_free(team);
+    check_group("team", "who waits long sleeps", 2, failed);
+}
+
 typedef struct fork_case { gi_team *team; int status; } fork_case;
 
 /* Another process goes on with a team that is at work: twice, the second time with the threads it has by then. */
@@ -116,6 +201,9 @@ int main(void) {
     for (int members = 1; members <= 4; members++) check_members(members, 0);
     check_members(2, 2000000);
     check_busy();
+    check_cpus();
+    check_failed_start();
+    check_late();
     check_fork();
     check_shares();
     gi_error err;

@@ -1,6 +1,7 @@
 /* The table of one instruction set: expects GI_TABLE (the symbol) and GI_TABLE_NAME, after all other bodies. */
 const gi_kernels GI_TABLE = {
     .name = GI_TABLE_NAME,
+    .lanes = V_LANES,
     .product = product,
     .lstm_step = lstm_step,
     .gru_reset_after_step = gru_reset_after_step,

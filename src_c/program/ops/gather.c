@@ -26,7 +26,7 @@ static int gather_run(const gi_run *run) {
     const gather_op *op = run->op;
     gi_run block = {.op = &op->out.size};
     for (int64_t i = 0; i < run->n; i++) {
-        int64_t index = gi_load_integer(run->at[2] + i * run->step[2], op->index_dtype);
+        int64_t index = gi_load_checked(run->at[2] + i * run->step[2], op->index_dtype, -op->extent, op->extent - 1);
         block.at[0] = run->at[0] + i * run->step[0];
         block.at[1] = run->at[1] + i * run->step[1] + (index < 0 ? index + op->extent : index) * op->stride;
         gi_walk_from(&op->block, &block, gi_move_run);

@@ -31,7 +31,7 @@ static int check_tuples(const gi_run *run) {
 
 static char *indexed_at(const indexed_op *op, char *base, const char *tuple) {
     for (int32_t k = 0; k < op->numbers; k++) {
-        int64_t index = gi_load_integer(tuple + k * op->index_step, op->index_dtype);
+        int64_t index = gi_load_checked(tuple + k * op->index_step, op->index_dtype, -op->extent[k], op->extent[k] - 1);
         base += (index < 0 ? index + op->extent[k] : index) * op->stride[k];
     }
     return base;

@@ -17,6 +17,13 @@ static inline int64_t gi_load_integer(const char *src, int dtype) {
     }
 }
 
+/* GI_I32 or GI_I64 that was checked to be in low .. high before, and is whatever another thread has written there meanwhile:
+ * read once, and held in range. */
+static inline int64_t gi_load_checked(const char *src, int dtype, int64_t low, int64_t high) {
+    const int64_t x = dtype == GI_I64 ? *(const volatile int64_t *)src : *(const volatile int32_t *)src;
+    return x < low ? low : x > high ? high : x;
+}
+
 /* Wraps around in the narrow types; any value but 0 is true for GI_BOOL. */
 static inline void gi_store_integer(char *dst, int dtype, int64_t value) {
     uint64_t bits = (uint64_t)value;

@@ -59,10 +59,10 @@ static int run_body(const gi_program *body, const gi_frame *frame, gi_error *err
 static int run_row(const gi_loop_op *op, const gi_frame *f, void **ptr, int64_t row, int64_t *turns, gi_error *err) {
     gi_frame inner = {.ptr = ptr, .rows = 1, .kernels = f->kernels, .turns = turns};
     const gi_loop_flags *flags = gi_at(f, &op->flags, 0);
-    int64_t most = op->trips, turn = 0;
+    int64_t turn = 0;
     int goes_on = op->condition.tensor < 0 || *(const uint8_t *)gi_at(f, &op->condition, row);
-    if (op->trip_count.tensor >= 0 && *(const int64_t *)gi_at(f, &op->trip_count, row) < most)
-        most = *(const int64_t *)gi_at(f, &op->trip_count, row);
+    const int64_t asked = op->trip_count.tensor >= 0 ? *(const volatile int64_t *)gi_at(f, &op->trip_count, row) : op->trips;
+    const int64_t most = asked < op->trips ? asked : op->trips;
     start_row(op, f, ptr, row);
     for (; turn < most && goes_on; turn++) {
         if ((*turns -= op->turn_cost) < 0)

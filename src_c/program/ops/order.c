@@ -146,7 +146,7 @@ static int reverse_run(const gi_run *run) {
     const order_op *op = run->op;
     gi_run element = {.op = &op->operand[0].size};
     for (int64_t i = 0; i < run->n; i++) {
-        int64_t length = gi_load_integer(run->at[2] + i * run->step[2], op->lens_dtype);
+        int64_t length = gi_load_checked(run->at[2] + i * run->step[2], op->lens_dtype, 0, op->n);
         for (int64_t t = 0; t < op->n; t++) {
             element.at[0] = run->at[0] + i * run->step[0] + t * op->step[0];
             element.at[1] = run->at[1] + i * run->step[1] + (t < length ? length - 1 - t : t) * op->step[1];
