@@ -419,7 +419,8 @@ class Model:
 
     def __repr__(self) -> str:
         ins, outs = (", ".join(p.name for p in ports) for ports in (self.inputs, self.outputs))
-        extra = f", {self.precision} weights" * (self.precision != "f32") + f", {self.threads} threads" * (self.threads > 1)
+        extra = "" if self.precision == "f32" else f", {self.precision} weights"
+        extra += f", {self.threads} threads" * (self.threads > 1)
         return f"<gateinfer.Model ({ins}) -> ({outs}), {len(self.graph.nodes)} nodes, {self.isa}{extra}>"
 
 
