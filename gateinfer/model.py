@@ -419,9 +419,9 @@ class Model:
 
     def __repr__(self) -> str:
         ins, outs = (", ".join(p.name for p in ports) for ports in (self.inputs, self.outputs))
-        weights = "" if self.precision == "f32" else f", {self.precision} weights"
-        threads = "" if self.threads == 1 else f", {self.threads} threads"
-        return f"<gateinfer.Model ({ins}) -> ({outs}), {len(self.graph.nodes)} nodes, {self.isa}{weights}{threads}>"
+        extra = "" if self.precision == "f32" else f", {self.precision} weights"
+        extra += f", {self.threads} threads" * (self.threads > 1)
+        return f"<gateinfer.Model ({ins}) -> ({outs}), {len(self.graph.nodes)} nodes, {self.isa}{extra}>"
 
 
 def _reloaded(

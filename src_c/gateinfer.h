@@ -274,9 +274,8 @@ GI_API int64_t gi_program_macs(const gi_program *p);                     /* mult
 typedef struct gi_team gi_team;
 enum { GI_TEAM_MAX = 64 };
 /* `members` threads, the caller of a step included, for streams that share large layers among them; the bits do not change.
- * The others start with the first step that has work for them, as many as its thread has CPUs for, and sleep between steps once
- * `keep_hot_ns` have passed (0: at once). A team works for one step at a time; other steps meanwhile run on their caller
- * alone. It outlives its streams. */
+ * The others start with the first step that has work for them, as many as its thread has CPUs for, and sleep `keep_hot_ns`
+ * after a step. A team works for one step at a time; other steps run on their caller alone. It outlives its streams. */
 GI_API gi_team *gi_team_create(int members, int64_t keep_hot_ns, gi_error *err);
 GI_API void gi_team_free(gi_team *team);
 
