@@ -128,8 +128,7 @@ class Model:
         if refused and not may_fall_back:
             raise native_refusal(refused)
         check_weights(self.graph)
-        if target.precision != "f32":
-            refuse_out_of_range(self.graph, target.rounded)
+        refuse_out_of_range(self.graph, target.rounded)
         self.inputs: tuple[Port, ...] = tuple(self.graph.inputs)
         self.outputs: tuple[Port, ...] = tuple(self.graph.outputs)
         self.plans = PlanCache(self.graph, target, constant_elements(graph), fallback=may_fall_back)
