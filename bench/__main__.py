@@ -28,6 +28,7 @@ def speed(pattern: str, threads: int, seconds: float) -> dict:
     """bench.speed in a process of its own: pinned before any engine starts its threads, which look at the affinity."""
     cpus = sorted(os.sched_getaffinity(0))[-threads:]
     environment = os.environ | {name: str(threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that spin after a call would take a core from the next engine
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "speed.json"
         words = [f"--only={pattern}", "--threads", str(threads), "--seconds", str(seconds), "--json", str(out)]

@@ -1,7 +1,8 @@
-#define _GNU_SOURCE   /* CPU_COUNT */
+#define _GNU_SOURCE   /* CPU_COUNT, sched_getcpu */
 #include "cpu.h"
 #include <limits.h>
 #include <sched.h>
+#include <string.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -34,3 +35,27 @@ int gi_cpu_count(void) {
 #endif
     return INT_MAX;
 }
+
+#if defined(__linux__)
+_Static_assert(sizeof(cpu_set_t) <= sizeof(gi_cpus), "a set of CPUs has room");
+
+int gi_cpu_here(void) { return sched_getcpu(); }
+
+gi_cpus gi_cpus_allowed(void) {
+    gi_cpus found = {{0}};
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) memcpy(found.bits, &allowed, sizeof allowed);
+    return found;
+}
+
+void gi_cpus_leave(const gi_cpus *allowed, int cpu) {
+    cpu_set_t rest;
+    memcpy(&rest, allowed->bits, sizeof rest);
+    if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR(cpu, &rest);
+    if (CPU_COUNT(&rest)) sched_setaffinity(0, sizeof rest, &rest);
+}
+#else
+int gi_cpu_here(void) { return -1; }
+gi_cpus gi_cpus_allowed(void) { return (gi_cpus){{0}}; }
+void gi_cpus_leave(const gi_cpus *allowed, int cpu) { (void)allowed, (void)cpu; }
+#endif

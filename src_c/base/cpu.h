@@ -11,5 +11,13 @@ enum {
 unsigned gi_cpu_features(void);
 /* CPUs the calling thread, and what it starts, may run on; INT_MAX where nobody knows. */
 int gi_cpu_count(void);
+/* The CPU the calling thread runs on, or -1 where nobody knows. */
+int gi_cpu_here(void);
+
+/* CPUs that a thread may run on. */
+typedef struct gi_cpus { unsigned char bits[128]; } gi_cpus;
+gi_cpus gi_cpus_allowed(void);
+/* The calling thread runs on `allowed` without `cpu` from here on, if that leaves any. */
+void gi_cpus_leave(const gi_cpus *allowed, int cpu);
 
 #endif

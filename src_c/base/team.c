@@ -31,6 +31,7 @@ struct gi_team {
     int members;                       /* of this turn */
     gi_team_work *work;
     void *arg;
+    atomic_int callers_cpu;            /* where this turn began, or -1 */
     bell call, meeting;
     _Alignas(CACHE_LINE) atomic_llong turn;    /* counts calls; the last one finds `stop` set */
     atomic_int stop;
@@ -98,14 +99,23 @@ static void bell_destroy(bell *b) {
 
 /* ---- workers -------------------------------------------------------------------------------------------------------- */
 
+/* A thread that is woken goes where it last was, on top of its caller if that is there now, and would begin when the caller is
+ * done, turn after turn. Who finds itself there moves. */
+static void make_room(const gi_team *team, const gi_cpus *allowed) {
+    const int cpu = atomic_load(&team->callers_cpu);
+    if (cpu >= 0 && gi_cpu_here() == cpu) gi_cpus_leave(allowed, cpu);
+}
+
 static void *worker_main(void *arg) {
     member *self = arg;
     gi_team *team = self->team;
+    const gi_cpus allowed = gi_cpus_allowed();
     gi_fpmode_enter();
     for (long long seen = 0;;) {
         if (!atomic_load(&team->stop)) await(&team->call, &team->turn, seen + 1, team->keep_hot_ns);
         if (atomic_load(&team->stop)) return NULL;   /* it comes before the turn that `seen` may be */
         seen = atomic_load(&team->turn);
+        make_room(team, &allowed);
         atomic_fetch_sub(&team->outside, 1);         /* before the look at `open`: see close_door */
         if (atomic_load(&team->open)) team->work(team->arg, &(gi_seat){team, self->index, 0});
         raise_count(&team->meeting, &team->outside);
@@ -165,6 +175,7 @@ int gi_team_run(gi_team *team, gi_team_work *work, void *arg) {
         team->work = work, team->arg = arg, team->members = team->started;
         atomic_store_explicit(&team->done, 0, memory_order_relaxed);
         for (int i = 0; i < team->members; i++) atomic_store_explicit(&team->each[i].begun, 0, memory_order_relaxed);
+        atomic_store(&team->callers_cpu, gi_cpu_here());
         atomic_store(&team->open, 1);
         raise_count(&team->call, &team->turn);
         gi_seat seat = {team, 0, 0};
