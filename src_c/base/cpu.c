@@ -28,16 +28,13 @@ unsigned gi_cpu_features(void) {
 unsigned gi_cpu_features(void) { return 0; }
 #endif
 
-int gi_cpu_count(void) {
-#if defined(__linux__)
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return CPU_COUNT(&allowed);
-#endif
-    return INT_MAX;
-}
-
 #if defined(__linux__)
 _Static_assert(sizeof(cpu_set_t) <= sizeof(gi_cpus), "a set of CPUs has room");
+
+int gi_cpu_count(void) {
+    cpu_set_t allowed;
+    return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : INT_MAX;
+}
 
 int gi_cpu_here(void) { return sched_getcpu(); }
 
@@ -55,6 +52,7 @@ void gi_cpus_leave(const gi_cpus *allowed, int cpu) {
     if (CPU_COUNT(&rest)) sched_setaffinity(0, sizeof rest, &rest);
 }
 #else
+int gi_cpu_count(void) { return INT_MAX; }
 int gi_cpu_here(void) { return -1; }
 gi_cpus gi_cpus_allowed(void) { return (gi_cpus){{0}}; }
 void gi_cpus_leave(const gi_cpus *allowed, int cpu) { (void)allowed, (void)cpu; }

@@ -29,6 +29,9 @@ typedef struct gi_layer {
     int backward;            /* the first step reads weights from their end, the second from their start, ... */
 } gi_layer;
 
+/* bias + W x of a cell, whose `packed` is laid out as `at` says; the caller adds rows, x and out. */
+gi_product gi_cell_projection(const gi_cell *cell, const gi_cell_layout *at, const float *packed);
+
 void gi_layer_run(const gi_layer *layer);
 int gi_layer_is_shared(const gi_layer *layer);   /* its team helps: it is large enough */
 /* The same for the rows first .. first + count - 1. */

@@ -14,19 +14,18 @@ static void zero_rows(const gi_series *to, int64_t M, int64_t H) {
     for (int64_t m = 0; m < M; m++) memset(to->p + m * to->m_stride, 0, (size_t)H * sizeof(float));
 }
 
-/* bias + W x of a cell; the caller adds rows, x and out. */
-static gi_product projection(const gi_cell *cell, const float *packed) {
-    const gi_cell_layout at = gi_cell_place(cell);
+gi_product gi_cell_projection(const gi_cell *cell, const gi_cell_layout *at, const float *packed) {
     const int64_t G = gi_cell_gates(cell);
     return (gi_product){.weights = cell->weights, .K = cell->input_size, .width = gi_cell_projected_size(cell),
-                        .lines = G == 1 ? GI_DENSE_GROUP : G, .panels = packed + at.w, .bias = packed + at.bias};
+                        .lines = G == 1 ? GI_DENSE_GROUP : G, .panels = packed + at->w, .bias = packed + at->bias};
 }
 
 int64_t gi_cell_projected_size(const gi_cell *cell) { return gi_blocks(cell->hidden_size) * GI_BLOCK * gi_cell_gates(cell); }
 
 void gi_cell_project(const gi_kernels *kernels, const gi_cell *cell, const float *packed, int64_t rows, const float *x, float *out) {
     const gi_fpmode caller = gi_fpmode_enter();
-    gi_product p = projection(cell, packed);
+    const gi_cell_layout at = gi_cell_place(cell);
+    gi_product p = gi_cell_projection(cell, &at, packed);
     p.rows = rows, p.x = x, p.x_stride = cell->input_size, p.out = out, p.out_stride = p.width;
     kernels->product(&p);
     gi_fpmode_leave(caller);
@@ -38,7 +37,7 @@ static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t
     const int merged = l->x.t_stride == M * l->x.m_stride && l->pre.t_stride == M * l->pre.m_stride;
     const int by_row = !merged && M <= steps;
     const int64_t calls = merged ? 1 : by_row ? M : steps;
-    gi_product p = projection(l->cell, l->packed);
+    gi_product p = gi_cell_projection(l->cell, l->at, l->packed);
     p.rows = merged ? M * steps : by_row ? steps : M;
     p.x_stride = by_row ? l->x.t_stride : l->x.m_stride, p.out_stride = by_row ? l->pre.t_stride : l->pre.m_stride;
     for (int64_t i = 0; i < calls; i++) {

@@ -164,7 +164,7 @@ static int take(gi_builder *b, const gi_recurrent_op *op, gi_series_place *to, c
 
 static int add_scratch(gi_builder *b, gi_recurrent_op *op, gi_error *err) {
     const int64_t span = gi_blocks(op->cell.hidden_size) * GI_BLOCK, H = op->cell.hidden_size;
-    const int64_t pre_width = span * gi_cell_gates(&op->cell), per_step = gi_size_mul(pre_width, op->N > 0 ? op->N : 1);
+    const int64_t pre_width = gi_cell_projected_size(&op->cell), per_step = gi_size_mul(pre_width, op->N > 0 ? op->N : 1);
     if (per_step < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
     op->pre_steps = PRE_FLOATS / per_step < PRE_STEPS_MIN ? PRE_STEPS_MIN : PRE_FLOATS / per_step;
     if (op->pre_steps > op->T) op->pre_steps = op->T;

@@ -28,11 +28,9 @@ static int64_t lowest(const gi_layer *l, const chunk *c) { return is_back(l) ? l
 
 /* pre [count, 3 * 16] = bias + W x, in the order of memory. */
 static void hoist(const gi_layer *l, const chunk *c, float *pre) {
-    const gi_cell_layout at = gi_cell_place(l->cell);
     const int64_t stride = step_stride(l, &l->x);
-    const gi_product p = {.weights = l->cell->weights, .rows = c->count, .K = l->cell->input_size, .width = LINE, .lines = 3,
-                          .x = l->x.p + lowest(l, c) * stride, .x_stride = stride, .panels = l->packed + at.w,
-                          .bias = l->packed + at.bias, .out = pre, .out_stride = LINE};
+    gi_product p = gi_cell_projection(l->cell, l->at, l->packed);
+    p.rows = c->count, p.x = l->x.p + lowest(l, c) * stride, p.x_stride = stride, p.out = pre, p.out_stride = LINE;
     l->kernels->product(&p);
 }
 

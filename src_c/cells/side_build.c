@@ -37,8 +37,8 @@ static int run_group(const gi_op *base, const gi_frame *f, gi_error *err) {
 
 /* The default activations without a clip, float32 weights, and room for two in a block. */
 static int is_small(const gi_cell *cell) {
-    return cell->kind == GI_GRU && cell->linear_before_reset && cell->weights == GI_WEIGHTS_F32 && !(cell->clip > 0) &&
-           cell->act[0].kind == GI_SIGMOID && cell->act[1].kind == GI_TANH && 2 * cell->hidden_size <= GI_BLOCK;
+    return cell->kind == GI_GRU && cell->linear_before_reset && cell->weights == GI_WEIGHTS_F32 && gi_cell_is_plain(cell) &&
+           2 * cell->hidden_size <= GI_BLOCK;
 }
 
 static int may_join(const gi_builder *b, const gi_recurrent *r) {
