@@ -11,7 +11,7 @@ from gateinfer.errors import GateInferError, UnsupportedOp
 from gateinfer.graph.ir import RECURRENT, Graph, Port, Shapes, all_nodes
 from gateinfer.graph.sequences import SEQUENCE_OPS
 from gateinfer.graph.states import detect_states
-from gateinfer.graph.weights import WEIGHT_INPUTS, R, W
+from gateinfer.graph.weights import known_weights
 
 EXTENTS = (16, 1, 3)
 """What open extents are taken as, in turn, until the graph can be specialised."""
@@ -45,11 +45,10 @@ def plan_first(graph: Graph, shapes: Shapes, plan: Callable[..., object]) -> Non
 def refuse_out_of_range(graph: Graph, rounded: Callable[[np.ndarray], np.ndarray]) -> None:
     """Raise what `Target.rounded` says of recurrent weights in the file, which any shapes would meet."""
     for node in graph.nodes:
-        names = [name for name in (node.input(i) for i in WEIGHT_INPUTS) if name]
-        if node.op not in RECURRENT or node.domain or not all(name in graph.constants for name in names):
+        if node.op not in RECURRENT or node.domain or (weights := known_weights(node, graph.constants)) is None:
             continue  # weights that come at run time stay float32
-        for index in (W, R):
-            rounded(np.ascontiguousarray(graph.constants[node.input(index)], np.float32))
+        for array in weights[:2]:
+            rounded(np.ascontiguousarray(array, np.float32))
 
 
 def refuse_hopeless(graph: Graph, suspects: Collection[str], specialize: Callable[[Shapes], Graph]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
 
 from gateinfer.graph.infer import infer
 from gateinfer.graph.ir import RECURRENT, Graph, Node, TensorType, subgraphs
@@ -10,6 +13,14 @@ from gateinfer.graph.recurrent_attrs import parse_recurrent
 
 X, W, R = 0, 1, 2
 WEIGHT_INPUTS = {1: "W", 2: "R", 3: "B", 7: "P"}
+
+
+def known_weights(node: Node, constants: Mapping[str, np.ndarray]) -> tuple[Any, ...] | None:
+    """W, R, B and P of a recurrent node (None where absent), or None when some of it comes at run time."""
+    names = [node.input(index) for index in WEIGHT_INPUTS]
+    if any(name and name not in constants for name in names):
+        return None
+    return tuple(constants[name] if name else None for name in names)
 
 
 def constant_elements(graph: Graph) -> int:

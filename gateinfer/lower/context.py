@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gateinfer._core import BINARY, DTYPES, REDUCTION, UNARY, Builder, pack_dense
+from gateinfer._core import BINARY, DTYPES, REDUCTION, UNARY, Builder, Cell, pack_cell, pack_dense
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.checks import captures
 from gateinfer.graph.ir import SEQUENCE, Graph, Node, subgraphs
@@ -56,7 +56,7 @@ class Lowering:
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         self._users: dict[str, list[Node]] = {}
         for node in self.nodes:
-            for name in _reads(node):
+            for name in reads(node):
                 self._users.setdefault(name, []).append(node)
         self._place = {id(node): place for place, node in enumerate(self.nodes)}
         self._made: set[int] = set()
@@ -161,6 +161,12 @@ class Lowering:
             array = make()
             self._cache[key] = (tuple(sources), array)
         return self.builder.constant(array)
+
+    def pack_cell(self, cell: Cell, weights: Sequence[np.ndarray | None], direction: int) -> np.ndarray:
+        """Packed W, R, B and P [directions, ..] (None where absent) of one direction, in the target's precision."""
+        w, r, b, p = [None if a is None else np.ascontiguousarray(a[direction], np.float32) for a in weights]
+        assert w is not None and r is not None  # inputs W and R are not optional
+        return pack_cell(cell, self.target.rounded(w), self.target.rounded(r), b, p)
 
     def pack_dense(self, weights: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
         """Packed weights [K, N] and bias [N] of `dense`, in the target's precision."""
@@ -363,11 +369,11 @@ def live_nodes(graph: Graph) -> list[Node]:
     for node in reversed(graph.nodes):
         if needed.intersection(filter(None, node.outputs)):
             live.append(node)
-            needed.update(_reads(node))
+            needed.update(reads(node))
     return live[::-1]
 
 
-def _reads(node: Node) -> list[str]:
+def reads(node: Node) -> list[str]:
     """Names that `node` reads, as often as it does, and those that graphs inside it capture."""
     given = [name for name in node.inputs if name]
     return given + [name for graph in subgraphs(node) for name in captures(graph)]

@@ -12,14 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gateinfer._core import Cell, pack_cell, project, projected_size
-from gateinfer.graph.ir import Node
+from gateinfer._core import Cell, project, projected_size
+from gateinfer.graph.ir import RECURRENT, Node
+from gateinfer.graph.weights import known_weights
 from gateinfer.lower.context import Lowering
 from gateinfer.lower.tensor import Tensor
 
-LAYERS = ("LSTM", "GRU", "RNN")
-WEIGHTS = (1, 2, 3, 7)
-"""Inputs W, R, B and P."""
 SAME_ORDER = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 MAX_MACS = 64 * 1024 * 1024
@@ -40,20 +38,21 @@ class Embedding(NamedTuple):
 def take_over(ctx: Lowering) -> None:
     """Finds layers whose input is nothing but rows of a constant table; the nodes that look them up count as done."""
     for node in ctx.nodes:
-        if node.op in LAYERS and not node.domain and (found := _embedding(ctx, node)) is not None:
+        if node.op in RECURRENT and not node.domain and (found := _embedding(ctx, node)) is not None:
             ctx.embeddings[node.input(0)] = found
             ctx.done.update(step.output(0) for step in found.path)
 
 
 def _embedding(ctx: Lowering, node: Node) -> Embedding | None:
-    if any(ctx.const(node.input(i)) is None for i in WEIGHTS if node.input(i)):
+    weights = known_weights(node, ctx.graph.constants)
+    if weights is None:
         return None
     name, path = node.input(0), list[Node]()
     while ctx.sole_user(name) is not None and (made := ctx.producers.get(name)) is not None and not made.domain:
         path.insert(0, made)
         name = made.input(0)
         if made.op == "Gather":
-            return Embedding(name, tuple(path)) if _is_worth_it(ctx, node, made) else None
+            return Embedding(name, tuple(path)) if _is_worth_it(ctx, weights[0], made) else None
         if not _keeps_rows(ctx, made):
             break
     return None
@@ -71,13 +70,14 @@ def _perm(node: Node, rank: int) -> Sequence[int]:
     return node.attrs.get("perm", range(rank)[::-1])
 
 
-def _is_worth_it(ctx: Lowering, layer: Node, gather: Node) -> bool:
-    table, weights = ctx.const(gather.input(0)), ctx.const(layer.input(1))
-    if table is None or weights is None or table.ndim != 2 or table.dtype != np.float32:
+def _is_worth_it(ctx: Lowering, w: np.ndarray, gather: Node) -> bool:
+    """Whether `gather` takes rows of a constant table that is to be projected by `w` [directions, G H, I]."""
+    table = ctx.const(gather.input(0))
+    if table is None or table.ndim != 2 or table.dtype != np.float32:
         return False
-    if gather.attrs.get("axis", 0) % 2 or 0 in ctx.shape(layer.input(0)) or weights.shape[2] != table.shape[1]:
+    if gather.attrs.get("axis", 0) % 2 or 0 in ctx.shape(gather.output(0)) or w.shape[2] != table.shape[1]:
         return False
-    lanes = weights.shape[0] * weights.shape[1]
+    lanes = w.shape[0] * w.shape[1]
     rows = prod(ctx.shape(gather.input(1)))
     sizes = (table.size * lanes, table.shape[0] * lanes * 4, rows * lanes * 4)
     return all(size <= most for size, most in zip(sizes, (MAX_MACS, MAX_BYTES, MAX_ROW_BYTES), strict=True))
@@ -92,7 +92,7 @@ def projected_rows(
 
     def make() -> np.ndarray:
         rows = np.ascontiguousarray(table)
-        parts = [project(ctx.target.isa, cell, _packed(ctx, cell, weights, i), rows) for i, cell in enumerate(cells)]
+        parts = [project(ctx.target.isa, cell, ctx.pack_cell(cell, weights, i), rows) for i, cell in enumerate(cells)]
         return np.ascontiguousarray(np.stack(parts, axis=1))
 
     lanes = projected_size(cells[0])
@@ -102,12 +102,6 @@ def projected_rows(
     out = ctx.new(np.float32, (*index.shape, source.shape[1]))
     ctx.builder.gather(out.view, source.view, index.view, 0)
     return ctx.reshaped(out, (*index.shape, len(cells), lanes))
-
-
-def _packed(ctx: Lowering, cell: Cell, weights: Sequence[np.ndarray | None], direction: int) -> np.ndarray:
-    w, r, b = [None if a is None else np.ascontiguousarray(a[direction], np.float32) for a in weights[:3]]
-    assert w is not None and r is not None  # inputs W and R are not optional
-    return pack_cell(cell, ctx.target.rounded(w), ctx.target.rounded(r), b, None)
 
 
 def _rows_of_x(ctx: Lowering, found: Embedding) -> Tensor:

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from gateinfer.errors import ShapeError
-from gateinfer.graph.checks import captures
-from gateinfer.graph.ir import Graph, Node, subgraphs
+from gateinfer.graph.ir import Graph, Node
+from gateinfer.lower.context import reads
 from gateinfer.lower.views import SLICE_KEYS, grid_of, slices
 
 Spans = Sequence[tuple[int, int]]
 """(start, stop) along each axis."""
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """A scatter that puts `updates` into the window `spans` of `data`."""
 
     data: str
@@ -44,7 +44,7 @@ def joined(graph: Graph) -> Graph:
         nodes.append(node)
     if not writes:
         return graph
-    uses = _uses(graph, nodes)
+    uses = Counter([*(name for node in nodes for name in reads(node)), *(port.name for port in graph.outputs)])
     return replace(graph, nodes=[_as_concat(graph, node, writes, uses) for node in nodes])
 
 
@@ -93,11 +93,6 @@ def _window(graph: Graph, node: Node) -> Spans | None:
 
 def _are_apart(one: Spans, other: Spans) -> bool:
     return any(a[1] <= b[0] or b[1] <= a[0] for a, b in zip(one, other, strict=True))
-
-
-def _uses(graph: Graph, nodes: Sequence[Node]) -> Counter[str]:
-    captured = (name for node in nodes for inner in subgraphs(node) for name in captures(inner))
-    return Counter([*(name for node in nodes for name in node.inputs), *captured, *(p.name for p in graph.outputs)])
 
 
 def _as_concat(graph: Graph, node: Node, writes: Mapping[str, Write], uses: Mapping[str, int]) -> Node:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gateinfer._core import Cell, pack_cell, packed_cell_size
+from gateinfer._core import Cell, packed_cell_size
 from gateinfer.graph.ir import Node
 from gateinfer.graph.recurrent_attrs import Recurrent, parse_recurrent
+from gateinfer.graph.weights import WEIGHT_INPUTS, R, X, known_weights
 from gateinfer.lower.context import Lowering
 from gateinfer.lower.embedding import projected_rows
 from gateinfer.lower.registry import lowers
@@ -18,11 +19,8 @@ from gateinfer.lower.tensor import Tensor
 if TYPE_CHECKING:
     from gateinfer._core import View
 
-T = TypeVar("T")
-
-X, W, R, B, LENS, H0, C0, P = range(8)
-"""Input positions; GRU and RNN end at H0."""
-WEIGHTS = {"lstm": (W, R, B, P), "gru": (W, R, B), "rnn": (W, R, B)}
+LENS, H0, C0 = 4, 5, 6
+"""Input positions behind those of the weights; GRU and RNN end at H0."""
 
 
 @lowers("LSTM", "GRU", "RNN", attrs=None)
@@ -43,15 +41,15 @@ class Layer(NamedTuple):
     """One direction: x [T, N, I], or its projection, for which the cell needs no W and has I = 0."""
 
     cell: Cell
-    weights: list[Any] | None
+    weights: Sequence[Any] | None
     x: Tensor
     projected: bool = False
 
 
 def _layers(ctx: Lowering, node: Node, spec: Recurrent) -> list[Layer]:
-    weights = _known_weights(ctx, node, spec)
+    weights = known_weights(node, ctx.graph.constants)
     directions = range(len(spec.directions))
-    cells = [_cell(ctx, node, spec, i, ctx.shape(node.input(X))[2], weights) for i in directions]
+    cells = [_cell(ctx, node, spec, i, weights) for i in directions]
     order = (0, 1, 2) if spec.layout == 0 else (1, 0, 2)
     found = ctx.embeddings.get(node.input(X))
     if found is None or weights is None:
@@ -73,7 +71,7 @@ def _one_direction(
     ctx.builder.recurrent(
         layer.cell,
         spec.directions[direction] == "reverse",
-        _packed(ctx, node, spec, direction, layer.cell, layer.weights),
+        _packed(ctx, node, direction, layer.cell, layer.weights),
         layer.x.view,
         lens.view if lens else None,
         _view(_initial(ctx, node, spec, direction, H0)),
@@ -120,10 +118,10 @@ def _writable(ctx: Lowering, out: Tensor | None) -> Tensor | None:
     return ctx.new(out.dtype, out.shape)
 
 
-def _cell(ctx: Lowering, node: Node, spec: Recurrent, direction: int, input_size: int, known: list[Any] | None) -> Cell:
+def _cell(ctx: Lowering, node: Node, spec: Recurrent, direction: int, known: Sequence[Any] | None) -> Cell:
     return Cell(
         spec.kind,
-        input_size,
+        ctx.shape(node.input(X))[2],
         ctx.shape(node.input(R))[2],
         spec.activations[direction],
         spec.clip,
@@ -133,35 +131,17 @@ def _cell(ctx: Lowering, node: Node, spec: Recurrent, direction: int, input_size
     )
 
 
-def _known_weights(ctx: Lowering, node: Node, spec: Recurrent) -> list[Any] | None:
-    """W, R and what else the cell has (None where absent), or None when some of it comes at run time."""
-    names = [node.input(i) for i in WEIGHTS[spec.kind]]
-    arrays = [ctx.const(name) if name else None for name in names]
-    return None if any(name and a is None for name, a in zip(names, arrays, strict=True)) else arrays
-
-
-def _packed(ctx: Lowering, node: Node, spec: Recurrent, direction: int, cell: Cell, arrays: list[Any] | None) -> int:
+def _packed(ctx: Lowering, node: Node, direction: int, cell: Cell, arrays: Sequence[Any] | None) -> int:
     """Tensor with the packed weights: a constant of the model, or filled by an op when the weights come at run time."""
-    names = [node.input(i) for i in WEIGHTS[spec.kind]]
+    names = [node.input(i) for i in WEIGHT_INPUTS]
     if arrays is None:
         return _packed_at_run_time(ctx, names, direction, cell)
-
-    def make() -> np.ndarray:
-        w, r, *rest = [None if a is None else np.ascontiguousarray(a[direction], np.float32) for a in arrays]
-        assert w is not None and r is not None  # inputs W and R are not optional
-        return pack_cell(cell, ctx.target.rounded(w), ctx.target.rounded(r), *_two(rest))
-
-    return ctx.packed("cell", names, arrays, (cell, direction), make)
+    return ctx.packed("cell", names, arrays, (cell, direction), lambda: ctx.pack_cell(cell, arrays, direction))
 
 
 def _packed_at_run_time(ctx: Lowering, names: Sequence[str], direction: int, cell: Cell) -> int:
     target = ctx.new(np.float32, (packed_cell_size(cell),))
-    w, r, *rest = [ctx.contiguous(ctx.value(name).select(0, direction)).view if name else None for name in names]
+    w, r, b, p = [ctx.contiguous(ctx.value(name).select(0, direction)).view if name else None for name in names]
     assert w is not None and r is not None  # inputs W and R are not optional
-    ctx.builder.cell_pack(cell, target.id, w, r, *_two(rest))
+    ctx.builder.cell_pack(cell, target.id, w, r, b, p)
     return target.id
-
-
-def _two(rest: Sequence[T | None]) -> tuple[T | None, T | None]:
-    """B and P, of which all but LSTM have only the first."""
-    return rest[0], rest[1] if len(rest) > 1 else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,7 @@ MAX_KEEP_HOT = 3600
 """Seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Kernel table, precision of weights ("f32", "bf16", "f16") and threads of all programs of a model."""
 
     isa: str
