@@ -175,6 +175,7 @@ CELLS = {
     "lstm-bidirectional": ("LSTM", {"direction": "bidirectional"}),
     "gru": ("GRU", {"linear_before_reset": 0, "clip": 1.1}),
     "gru-linear": ("GRU", {"linear_before_reset": 1}),
+    "gru-linear-reverse": ("GRU", {"linear_before_reset": 1, "direction": "reverse"}),
     "gru-reverse": ("GRU", {"linear_before_reset": 1, "direction": "reverse", "activations": ["Softplus", "Relu"]}),
     "rnn": ("RNN", {}),
     "rnn-relu": ("RNN", {"activations": ["Relu"], "clip": 2.0}),
@@ -244,6 +245,29 @@ def test_two_threads_give_the_bits_of_one(cell: str) -> None:
         for name, way in WAYS.items():
             for got, wanted in way(case, model, whole):
                 _same_bits(got, wanted, f"{name}: {case}")
+
+
+# ---- one long row: W x of later steps beside R h --------------------------------------------------------------------
+
+LONG_CELLS = ("lstm", "lstm-peepholes", "lstm-bidirectional", "gru-linear", "gru-linear-reverse", "gru")
+LONG_SIZES = ((56, 40), (65, 70), (100, 50), (130, 131), (70, 300))
+"""(H, I)."""
+LENGTHS = (11, 12, 13, 18, 23)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("cell", LONG_CELLS)
+def test_a_long_row_has_the_bits_of_its_steps(cell: str, threads: int) -> None:
+    kind, attrs = CELLS[cell]
+    for (hidden, inputs), steps in itertools.product(LONG_SIZES, LENGTHS):
+        case = grid.make_cell_case(kind, {"T": steps, "N": 1, "I": inputs, "H": hidden}, attrs, "peepholes" in cell)
+        content = case.model.SerializeToString()
+        wanted = _run(gi.load(content, isa="scalar"), case.feeds)
+        model = gi.load(content, threads=threads)
+        _same_bits(_run(model, case.feeds), wanted, case)
+        if case.attrs.get("direction", "forward") == "forward":
+            for cuts in (list(range(1, steps)), [1], [steps - 3]):
+                _same_bits(_streamed(case, model, cuts), wanted, f"{case} cut at {cuts}")
 
 
 # ---- real models ----------------------------------------------------------------------------------------------------

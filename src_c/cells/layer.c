@@ -1,9 +1,9 @@
-/* A layer over time: the input product hoisted over a chunk of steps, then the recurrent steps one by one. A team shares the
+/* A layer over time: the input products of a chunk of steps (hoist.c), then the recurrent steps one by one. A team shares the
  * rows where there are many, else the units of every step; neither changes a bit. Every member goes through all steps with a
  * record of its own, so that it knows where each step reads and writes. */
 #include "../base/fpmode.h"
 #include "../base/team.h"
-#include "cells.h"
+#include "hoist.h"
 #include <string.h>
 
 static void copy_rows(const gi_series *to, const float *from, int64_t from_stride, int64_t M, int64_t H) {
@@ -14,49 +14,6 @@ static void zero_rows(const gi_series *to, int64_t M, int64_t H) {
     for (int64_t m = 0; m < M; m++) memset(to->p + m * to->m_stride, 0, (size_t)H * sizeof(float));
 }
 
-gi_product gi_cell_projection(const gi_cell *cell, const gi_cell_layout *at, const float *packed) {
-    const int64_t G = gi_cell_gates(cell);
-    return (gi_product){.weights = cell->weights, .K = cell->input_size, .width = gi_cell_projected_size(cell),
-                        .lines = G == 1 ? GI_DENSE_GROUP : G, .panels = packed + at->w, .bias = packed + at->bias};
-}
-
-int64_t gi_cell_projected_size(const gi_cell *cell) { return gi_blocks(cell->hidden_size) * GI_BLOCK * gi_cell_gates(cell); }
-
-void gi_cell_project(const gi_kernels *kernels, const gi_cell *cell, const float *packed, int64_t rows, const float *x, float *out) {
-    const gi_fpmode caller = gi_fpmode_enter();
-    const gi_cell_layout at = gi_cell_place(cell);
-    gi_product p = gi_cell_projection(cell, &at, packed);
-    p.rows = rows, p.x = x, p.x_stride = cell->input_size, p.out = out, p.out_stride = p.width;
-    kernels->product(&p);
-    gi_fpmode_leave(caller);
-}
-
-/* pre [slot .., M, G * span] = bias + W x for the times first .. first + steps - 1. Any grouping of rows gives the same bits. */
-static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t slot) {
-    const int64_t M = l->M;
-    const int merged = l->x.t_stride == M * l->x.m_stride && l->pre.t_stride == M * l->pre.m_stride;
-    const int by_row = !merged && M <= steps;
-    const int64_t calls = merged ? 1 : by_row ? M : steps;
-    gi_product p = gi_cell_projection(l->cell, l->at, l->packed);
-    p.rows = merged ? M * steps : by_row ? steps : M;
-    p.x_stride = by_row ? l->x.t_stride : l->x.m_stride, p.out_stride = by_row ? l->pre.t_stride : l->pre.m_stride;
-    for (int64_t i = 0; i < calls; i++) {
-        p.x = l->x.p + first * l->x.t_stride + i * (by_row ? l->x.m_stride : l->x.t_stride);
-        p.out = l->pre.p + slot * l->pre.t_stride + i * (by_row ? l->pre.m_stride : l->pre.t_stride);
-        l->kernels->product(&p);
-    }
-}
-
-/* A chunk of steps whose input product is due; members take parts of its times. */
-typedef struct chunk { const gi_layer *layer; int64_t first, steps; } chunk;
-
-static void hoist_share(void *arg, int share, int shares) {
-    const chunk *c = arg;
-    int64_t from;
-    const int64_t count = gi_share_of(c->steps, 1, share, shares, &from);
-    if (count) hoist_input(c->layer, c->first + from, count, from);
-}
-
 /* All of the step record that stays the same over time; the state starts at h0, c0 or zero. Field by field: clearing the record
  * first and copying it takes as long as a small cell. */
 static void start_step(gi_step *s, const gi_layer *l) {
@@ -64,7 +21,7 @@ static void start_step(gi_step *s, const gi_layer *l) {
     s->cell = l->cell, s->packed = l->packed, s->at = l->at, s->rows = l->M;
     s->first_block = 0, s->end_block = gi_blocks(l->cell->hidden_size);
     s->x_stride = l->x.m_stride, s->pre_stride = l->pre.m_stride;
-    s->gate = l->gate.p, s->gate_stride = l->gate.m_stride;
+    s->pre = NULL, s->ahead = NULL, s->gate = l->gate.p, s->gate_stride = l->gate.m_stride;
     s->h = h->p, s->h_stride = h->m_stride;
     s->c = c->p, s->c_stride = c->m_stride;
 }
@@ -117,17 +74,11 @@ static void cell_step(const gi_layer *l, gi_seat *seat, const gi_step *s) {
 
 /* All steps. The state of the last one is where `s` points then. */
 static void run_steps(const gi_layer *l, gi_seat *seat, gi_step *s) {
-    int64_t chunk_first = 0, chunk_end = l->projected ? l->T : 0;   /* steps whose input product is in pre */
+    gi_hoist hoist;
+    if (l->pre.p) gi_hoist_start(&hoist, l);
     for (int64_t index = 0; index < l->T; index++) {
         const int64_t t = l->reverse ? l->T - 1 - index : index;
-        if (l->pre.p && index == chunk_end) {
-            chunk_first = chunk_end;
-            chunk_end = l->T - chunk_first < l->pre_steps ? l->T : chunk_first + l->pre_steps;
-            chunk due = {l, l->reverse ? l->T - chunk_end : chunk_first, chunk_end - chunk_first};
-            gi_team_phase(seat, hoist_share, &due);
-        }
-        const int64_t slot = l->reverse ? chunk_end - 1 - index : index - chunk_first;
-        s->pre = gi_series_at(&l->pre, slot);
+        if (l->pre.p) gi_hoist_aim(&hoist, seat, s, index);
         s->x = gi_series_at(&l->x, t);
         s->backward = (index & 1) != l->backward;
         aim_step(l, s, index, t);

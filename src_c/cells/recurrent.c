@@ -7,6 +7,7 @@
 /* Floats of hoisted input product kept at once: small enough to stay in a 2 MiB L2 beside the weights. But at least so many
  * steps: a W that no cache holds is read once for all of them. */
 enum { PRE_FLOATS = 32 * 1024, PRE_STEPS_MIN = 24 };
+_Static_assert(PRE_STEPS_MIN >= 2 * GI_AHEAD_ROWS, "looking ahead takes two chunks");
 
 /* Field by field: clearing or copying a record of this size takes as long as a small cell. */
 void gi_recurrent_find(gi_layer *l, const gi_recurrent_op *op, const gi_frame *f, int64_t row) {

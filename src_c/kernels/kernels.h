@@ -49,6 +49,15 @@ typedef struct gi_slide {
     float *out; int64_t out_stride;
 } gi_slide;
 
+/* W x of GI_AHEAD_ROWS later steps of a single row, done beside R h of as many steps now: multiply-adds fill the time in which
+ * R's lines arrive. A block of W has GI_AHEAD_ROWS pieces, parts of its inputs; each block of R takes one piece along. */
+enum { GI_AHEAD_ROWS = 6 };
+typedef struct gi_ahead {
+    const float *x[GI_AHEAD_ROWS];           /* each [I] */
+    float *pre; int64_t pre_stride;          /* [GI_AHEAD_ROWS, blocks * G * 16], complete after GI_AHEAD_ROWS steps */
+    int64_t step;                            /* 0 .. GI_AHEAD_ROWS - 1: which of them */
+} gi_ahead;
+
 /* One step of a cell for `rows` rows and the units of the blocks first_block .. end_block - 1 (first_block a multiple of
  * GI_DENSE_GROUP): several callers may share a step. h_next may not overlap h; c_next may be c. */
 typedef struct gi_step {
@@ -57,6 +66,7 @@ typedef struct gi_step {
     int backward;                            /* blocks from the last to the first: the same bits, other cache lines first */
     const float *x; int64_t x_stride;        /* [rows, I], unused if pre */
     const float *pre; int64_t pre_stride;    /* [rows, blocks * G * 16]: bias + W x in panel order, or NULL */
+    const gi_ahead *ahead;                   /* or NULL; for one float32 row that has pre */
     const float *h; int64_t h_stride;        /* [rows, H] */
     const float *c; int64_t c_stride;        /* [rows, H], LSTM */
     float *h_next; int64_t h_next_stride;
@@ -94,6 +104,7 @@ struct gi_kernels {
     void (*gru_reset_before_step)(const gi_step *s);    /* linear_before_reset = 0: the gates of all units first, then */
     void (*gru_candidate_step)(const gi_step *s);       /* the new state of all units */
     void (*rnn_step)(const gi_step *s);
+    int looks_ahead;                         /* these heed `ahead`: lstm_step, gru_reset_after_step (plain, no peephole) */
     void (*gru_side)(const gi_side *s);
     /* dot of x [K] with w [K], striped over 16 lanes, then a fixed tree: outputs too few to fill lanes */
     float (*dot)(const float *x, const float *w, int64_t K);

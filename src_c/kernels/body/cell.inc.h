@@ -4,7 +4,7 @@
 
 /* What a tile does, with literals only. plain: the default activations and no clip, peephole or input_forget, which needs
  * no branches. */
-typedef struct cell_form { int plain; tile_shape t; } cell_form;
+typedef struct cell_form { int plain; tile_shape t; int ahead; } cell_form;
 /* Where a tile lies: first block of 16 units, first row, first part of the block. */
 typedef struct cell_spot { int64_t block, row; int part; } cell_spot;
 
@@ -17,10 +17,11 @@ typedef struct cell_tiles {
     cell_tile_fn *row_blocks;                /* V_ROW_BLOCKS blocks of a single row, or NULL */
 } cell_tiles;
 
-#define GI_DEFINE_TILE(name, tile, plain, ...)                                                                    \
+#define GI_DEFINE_FORM(name, tile, ...)                                                                           \
     static __attribute__((noinline)) void name(const gi_step *s, int64_t block, int64_t row, int part) {          \
-        tile(s, (cell_form){plain, {__VA_ARGS__}}, (cell_spot){block, row, part});                                \
+        tile(s, (cell_form){__VA_ARGS__}, (cell_spot){block, row, part});                                         \
     }
+#define GI_DEFINE_TILE(name, tile, plain, ...) GI_DEFINE_FORM(name, tile, plain, {__VA_ARGS__}, 0)
 #define GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                        \
     GI_DEFINE_TILE(name##_most, tile, plain, weights, 1, V_TILE_ROWS, lines, V_WIDE_PARTS)                        \
     GI_DEFINE_TILE(name##_one, tile, plain, weights, 1, 1, lines, V_WIDE_PARTS)
@@ -80,10 +81,12 @@ GI_INLINE void input_products(v_f *acc, const gi_step *s, const tile_shape t, ce
 }
 
 /* acc += R v, where v [rows, H] is h or r h and R's panels begin at `panels`. */
-GI_INLINE void state_products(v_f *acc, const gi_step *s, const tile_shape t, cell_spot spot, const float *v, int64_t v_stride,
+GI_INLINE void state_products(v_f *acc, const gi_step *s, const cell_form f, cell_spot spot, const float *v, int64_t v_stride,
                               int64_t panels) {
     const int64_t H = s->cell->hidden_size;
-    accumulate(acc, t, spot.part, v + spot.row * v_stride, v_stride, H,
+    const tile_shape t = f.t;
+    if (f.ahead) accumulate_ahead(acc, s, t.lines, spot.block);
+    else accumulate(acc, t, spot.part, v + spot.row * v_stride, v_stride, H,
                s->packed + panels + spot.block * t.lines * gi_line_floats(t.weights, H));
 }
 
@@ -110,6 +113,13 @@ static void cell_blocks(const gi_step *s, const cell_tiles *tiles) {
         if (taken == 1) cell_rows(s, tiles, block);
         else tiles->row_blocks(s, block, 0, 0);
     }
+}
+
+/* `name`: a tile of one row and one block that takes a piece of W x along. */
+#define GI_DEFINE_AHEAD(name, tile, lines) GI_DEFINE_FORM(name, tile, 1, {GI_WEIGHTS_F32, 1, 1, lines, V_WIDE_PARTS}, V_AHEAD)
+
+static void ahead_blocks(const gi_step *s, cell_tile_fn *tile) {
+    for (int64_t i = s->first_block; i < s->end_block; i++) tile(s, s->backward ? s->end_block - 1 - (i - s->first_block) : i, 0, 0);
 }
 
 /* Grouped panels: GI_DENSE_GROUP neighbouring blocks lie side by side, fewer in the last. tiles [lines - 1]. */

@@ -20,7 +20,7 @@ GI_INLINE void gru_reset_after_tile(const gi_step *s, const cell_form f, cell_sp
         const int64_t block = spot.block + i / (t.rows * 3 * t.parts), part = spot.part + i % t.parts;
         acc[i] = i / t.parts % 3 < 2 ? input[i] : v_load(s->packed + s->at->extra + block * GI_BLOCK + part * V_LANES);
     }
-    state_products(acc, s, t, spot, s->h, s->h_stride, s->at->r);
+    state_products(acc, s, f, spot, s->h, s->h_stride, s->at->r);
     GI_UNROLL
     for (int i = 0; i < t.blocks * t.rows * t.parts; i++) {
         const v_f z = gru_gate(s, f.plain, gate_of(acc, t, 0, i)), r = gru_gate(s, f.plain, gate_of(acc, t, 1, i));
@@ -32,7 +32,13 @@ GI_INLINE void gru_reset_after_tile(const gi_step *s, const cell_form f, cell_sp
 GI_DEFINE_COMMON_CELL(gru_reset_after_plain, gru_reset_after_tile, 3)
 GI_DEFINE_CELL(gru_reset_after_general, gru_reset_after_tile, 0, 3)
 
+GI_DEFINE_AHEAD(gru_ahead, gru_reset_after_tile, 3)
+
 static void gru_reset_after_step(const gi_step *s) {
+    if (V_AHEAD && s->ahead) {
+        ahead_blocks(s, gru_ahead);
+        return;
+    }
     const cell_tiles *tiles = s->at->plain ? gru_reset_after_plain : gru_reset_after_general;
     cell_blocks(s, &tiles[s->cell->weights]);
 }
@@ -51,7 +57,7 @@ GI_INLINE void gru_reset_before_tile(const gi_step *s, const cell_form f, cell_s
         acc[(i / t.parts * 2 + 1) * t.parts + i % t.parts] = gate_of(input, f.t, 1, i);
         v_store(gate + 2 * span, gate_of(input, f.t, 2, i));
     }
-    state_products(acc, s, t, spot, s->h, s->h_stride, s->at->r);
+    state_products(acc, s, (cell_form){f.plain, t, 0}, spot, s->h, s->h_stride, s->at->r);
     GI_UNROLL
     for (int i = 0; i < t.blocks * t.rows * t.parts; i++) {
         const int64_t unit = unit_of(t, spot, i), row = row_of(t, spot, i);

@@ -22,7 +22,7 @@ GI_INLINE void lstm_tile(const gi_step *s, const cell_form f, cell_spot spot) {
     v_f acc[GI_TILE_VECTORS * 4];
     const int has_peephole = !f.plain && s->packed[0] != 0;
     input_products(acc, s, f.t, spot);
-    state_products(acc, s, f.t, spot, s->h, s->h_stride, s->at->r);
+    state_products(acc, s, f, spot, s->h, s->h_stride, s->at->r);
     GI_UNROLL
     for (int i = 0; i < f.t.blocks * f.t.rows * f.t.parts; i++) {
         const int64_t unit = unit_of(f.t, spot, i), row = row_of(f.t, spot, i), lanes = s->cell->hidden_size - unit;
@@ -38,7 +38,13 @@ GI_INLINE void lstm_tile(const gi_step *s, const cell_form f, cell_spot spot) {
 GI_DEFINE_COMMON_CELL(lstm_plain, lstm_tile, 4)
 GI_DEFINE_CELL(lstm_general, lstm_tile, 0, 4)
 
+GI_DEFINE_AHEAD(lstm_ahead, lstm_tile, 4)
+
 static void lstm_step(const gi_step *s) {
+    if (V_AHEAD && s->ahead) {
+        ahead_blocks(s, lstm_ahead);
+        return;
+    }
     const cell_tiles *tiles = s->at->plain && s->packed[0] == 0 ? lstm_plain : lstm_general;
     cell_blocks(s, &tiles[s->cell->weights]);
 }

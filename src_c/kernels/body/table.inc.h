@@ -8,6 +8,7 @@ const gi_kernels GI_TABLE = {
     .gru_reset_before_step = gru_reset_before_step,
     .gru_candidate_step = gru_candidate_step,
     .rnn_step = rnn_step,
+    .looks_ahead = V_AHEAD,
     .gru_side = gru_side,
     .dot = dot,
     .unary = {

@@ -21,6 +21,7 @@
 #include "../body/panel.inc.h"
 #include "../body/product.inc.h"
 #include "../body/slide.inc.h"
+#include "../body/ahead.inc.h"
 #include "../body/cell.inc.h"
 #include "../body/lstm.inc.h"
 #include "../body/gru.inc.h"

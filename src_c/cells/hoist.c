@@ -1,0 +1,93 @@
+/* W x of many steps at once, which reads W once for all of them. A single row looks ahead instead: few steps at once, and those of
+ * the next chunk beside the steps of this one. Any grouping of rows gives the same bits. */
+#include "hoist.h"
+#include "../base/fpmode.h"
+
+gi_product gi_cell_projection(const gi_cell *cell, const gi_cell_layout *at, const float *packed) {
+    const int64_t G = gi_cell_gates(cell);
+    return (gi_product){.weights = cell->weights, .K = cell->input_size, .width = gi_cell_projected_size(cell),
+                        .lines = G == 1 ? GI_DENSE_GROUP : G, .panels = packed + at->w, .bias = packed + at->bias};
+}
+
+int64_t gi_cell_projected_size(const gi_cell *cell) { return gi_blocks(cell->hidden_size) * GI_BLOCK * gi_cell_gates(cell); }
+
+void gi_cell_project(const gi_kernels *kernels, const gi_cell *cell, const float *packed, int64_t rows, const float *x, float *out) {
+    const gi_fpmode caller = gi_fpmode_enter();
+    const gi_cell_layout at = gi_cell_place(cell);
+    gi_product p = gi_cell_projection(cell, &at, packed);
+    p.rows = rows, p.x = x, p.x_stride = cell->input_size, p.out = out, p.out_stride = p.width;
+    kernels->product(&p);
+    gi_fpmode_leave(caller);
+}
+
+/* pre [slot .., M, G * span] = bias + W x for the times first .. first + steps - 1. */
+static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t slot) {
+    const int64_t M = l->M;
+    const int merged = l->x.t_stride == M * l->x.m_stride && l->pre.t_stride == M * l->pre.m_stride;
+    const int by_row = !merged && M <= steps;
+    const int64_t calls = merged ? 1 : by_row ? M : steps;
+    gi_product p = gi_cell_projection(l->cell, l->at, l->packed);
+    p.rows = merged ? M * steps : by_row ? steps : M;
+    p.x_stride = by_row ? l->x.t_stride : l->x.m_stride, p.out_stride = by_row ? l->pre.t_stride : l->pre.m_stride;
+    for (int64_t i = 0; i < calls; i++) {
+        p.x = l->x.p + first * l->x.t_stride + i * (by_row ? l->x.m_stride : l->x.t_stride);
+        p.out = l->pre.p + slot * l->pre.t_stride + i * (by_row ? l->pre.m_stride : l->pre.t_stride);
+        l->kernels->product(&p);
+    }
+}
+
+/* Where looking ahead pays, in floats: R does not fit in L1, all weights fit in L3. */
+enum { AHEAD_R = 8 * 1024, AHEAD_WEIGHTS = 4 * 1024 * 1024 };
+
+/* With few inputs, there is little to do beside a step. */
+static int pays_ahead(const gi_cell *c, int64_t T) {
+    const int64_t per_column = gi_cell_gates(c) * c->hidden_size, r = per_column * c->hidden_size, w = per_column * c->input_size;
+    return T >= 2 * GI_AHEAD_ROWS && r > AHEAD_R && r + w <= AHEAD_WEIGHTS && 2 * c->input_size >= c->hidden_size;
+}
+
+static int has_kernel_ahead(const gi_layer *l) {
+    const gi_cell *c = l->cell;
+    const int has_step = c->kind == GI_LSTM ? l->packed[0] == 0 : c->kind == GI_GRU && c->linear_before_reset;
+    return l->kernels->looks_ahead && has_step && l->at->plain && c->weights == GI_WEIGHTS_F32;
+}
+
+void gi_hoist_start(gi_hoist *h, const gi_layer *l) {
+    h->layer = l, h->first = 0, h->end = l->projected ? l->T : 0, h->slot = 0;
+    h->looks_ahead = l->M == 1 && !l->projected && pays_ahead(l->cell, l->T) && has_kernel_ahead(l);
+    h->steps = h->looks_ahead ? GI_AHEAD_ROWS : l->pre_steps;
+}
+
+/* The end of a chunk that begins at step `first`, and the first of its times. */
+static int64_t end_of(const gi_hoist *h, int64_t first) { return h->layer->T - first < h->steps ? h->layer->T : first + h->steps; }
+static int64_t time_of(const gi_layer *l, int64_t first, int64_t end) { return l->reverse ? l->T - end : first; }
+
+/* Members take parts of the chunk's times. */
+static void hoist_share(void *arg, int share, int shares) {
+    const gi_hoist *h = arg;
+    int64_t from;
+    const int64_t count = gi_share_of(h->end - h->first, 1, share, shares, &from);
+    if (count) hoist_input(h->layer, time_of(h->layer, h->first, h->end) + from, count, from);
+}
+
+/* The inputs of the next chunk, if there is one; rows past its last step repeat that. */
+static const gi_ahead *aim_ahead(gi_hoist *h) {
+    const gi_layer *l = h->layer;
+    const int64_t end = end_of(h, h->end), last = end - h->end - 1, from = time_of(l, h->end, end);
+    if (last < 0) return NULL;
+    for (int64_t m = 0; m < GI_AHEAD_ROWS; m++) h->next.x[m] = gi_series_at(&l->x, from + (m < last ? m : last));
+    h->next.pre = gi_series_at(&l->pre, GI_AHEAD_ROWS - h->slot), h->next.pre_stride = l->pre.t_stride;
+    return &h->next;
+}
+
+static void next_chunk(gi_hoist *h, gi_seat *seat, gi_step *s) {
+    h->first = h->end, h->end = end_of(h, h->first);
+    if (!h->looks_ahead || h->first == 0) gi_team_phase(seat, hoist_share, h);
+    else h->slot = GI_AHEAD_ROWS - h->slot;
+    s->ahead = h->looks_ahead ? aim_ahead(h) : NULL;
+}
+
+void gi_hoist_aim(gi_hoist *h, gi_seat *seat, gi_step *s, int64_t index) {
+    if (index == h->end) next_chunk(h, seat, s);
+    h->next.step = index - h->first;
+    s->pre = gi_series_at(&h->layer->pre, h->slot + (h->layer->reverse ? h->end - 1 - index : index - h->first));
+}

@@ -1,0 +1,19 @@
+/* The input products of a layer over time: bias + W x of a chunk of steps, which its scratch `pre` holds. Not public. */
+#ifndef GI_HOIST_H
+#define GI_HOIST_H
+#include "../base/team.h"
+#include "cells.h"
+
+/* The chunk that a walk over the steps is in: steps first .. end - 1, in `pre` from `slot` on in the order of their times. */
+typedef struct gi_hoist {
+    const gi_layer *layer;
+    int64_t steps, first, end, slot;         /* steps: of a whole chunk */
+    int looks_ahead;                         /* the next chunk is made beside the steps of this one: gi_ahead */
+    gi_ahead next;
+} gi_hoist;
+
+void gi_hoist_start(gi_hoist *h, const gi_layer *l);
+/* Tells step `index`, one after the other, where its input product is; with the first of a chunk, makes that product. */
+void gi_hoist_aim(gi_hoist *h, gi_seat *seat, gi_step *s, int64_t index);
+
+#endif
