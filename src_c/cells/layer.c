@@ -23,12 +23,13 @@ gi_product gi_cell_projection(const gi_cell *cell, const gi_cell_layout *at, con
 int64_t gi_cell_projected_size(const gi_cell *cell) { return gi_blocks(cell->hidden_size) * GI_BLOCK * gi_cell_gates(cell); }
 
 void gi_cell_project(const gi_kernels *kernels, const gi_cell *cell, const float *packed, int64_t rows, const float *x, float *out) {
-    const gi_fpmode caller = gi_fpmode_enter();
+    gi_fpmode caller;
+    gi_fpmode_enter(&caller);
     const gi_cell_layout at = gi_cell_place(cell);
     gi_product p = gi_cell_projection(cell, &at, packed);
     p.rows = rows, p.x = x, p.x_stride = cell->input_size, p.out = out, p.out_stride = p.width;
     kernels->product(&p);
-    gi_fpmode_leave(caller);
+    gi_fpmode_leave(&caller);
 }
 
 /* pre [slot .., M, G * span] = bias + W x for the times first .. first + steps - 1. Any grouping of rows gives the same bits. */
@@ -64,6 +65,7 @@ static void start_step(gi_step *s, const gi_layer *l) {
     s->cell = l->cell, s->packed = l->packed, s->at = l->at, s->rows = l->M;
     s->first_block = 0, s->end_block = gi_blocks(l->cell->hidden_size);
     s->x_stride = l->x.m_stride, s->pre_stride = l->pre.m_stride;
+    s->h_again = s->c_again = NULL;
     s->gate = l->gate.p, s->gate_stride = l->gate.m_stride;
     s->h = h->p, s->h_stride = h->m_stride;
     s->c = c->p, s->c_stride = c->m_stride;
@@ -104,15 +106,9 @@ static void run_kernel(gi_seat *seat, void (*kernel)(const gi_step *s), const gi
 }
 
 static void cell_step(const gi_layer *l, gi_seat *seat, const gi_step *s) {
-    const gi_kernels *k = l->kernels;
-    if (l->cell->kind != GI_GRU) {
-        run_kernel(seat, l->cell->kind == GI_LSTM ? k->lstm_step : k->rnn_step, s);
-    } else if (l->cell->linear_before_reset) {
-        run_kernel(seat, k->gru_reset_after_step, s);
-    } else {
-        run_kernel(seat, k->gru_reset_before_step, s);
-        run_kernel(seat, k->gru_candidate_step, s);
-    }
+    const gi_cell_way way = gi_cell_way_of(l->kernels, l->cell, l->M);
+    run_kernel(seat, way.kernel, s);
+    if (way.then) run_kernel(seat, way.then, s);
 }
 
 /* All steps. The state of the last one is where `s` points then. */
