@@ -5,29 +5,29 @@
 #define GI_FPMODE_H
 #include <stdint.h>
 
-#if defined(__x86_64__) || defined(_M_X64)
-#include <xmmintrin.h>
-typedef unsigned int gi_fpmode;
-enum { GI_FPMODE = 0x9fc0 };   /* FTZ, DAZ, every exception masked, round to nearest */
-static inline gi_fpmode gi_fpmode_enter(void) {
-    gi_fpmode caller = _mm_getcsr();
-    _mm_setcsr(GI_FPMODE);
-    return caller;
+#if defined(__x86_64__)
+typedef uint32_t gi_fpmode;
+/* From memory to memory: a move of what stmxcsr has just stored waits until all before it is done, and a small cell
+ * could not begin before the one before it ends. */
+static inline void gi_fpmode_leave(const gi_fpmode *caller) {
+    __asm__ volatile("ldmxcsr %0" : : "m"(*caller) : "memory");
 }
-static inline void gi_fpmode_leave(gi_fpmode caller) { _mm_setcsr(caller); }
+static inline void gi_fpmode_enter(gi_fpmode *caller) {
+    static const gi_fpmode ours = 0x9fc0;   /* FTZ, DAZ, every exception masked, round to nearest */
+    __asm__ volatile("stmxcsr %0" : "=m"(*caller) : : "memory");
+    gi_fpmode_leave(&ours);
+}
 #elif defined(__aarch64__)
 typedef uint64_t gi_fpmode;
-static inline gi_fpmode gi_fpmode_enter(void) {
-    gi_fpmode caller;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(caller));
+static inline void gi_fpmode_enter(gi_fpmode *caller) {
+    __asm__ volatile("mrs %0, fpcr" : "=r"(*caller));
     __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)1 << 24));   /* FZ alone */
-    return caller;
 }
-static inline void gi_fpmode_leave(gi_fpmode caller) { __asm__ volatile("msr fpcr, %0" : : "r"(caller)); }
+static inline void gi_fpmode_leave(const gi_fpmode *caller) { __asm__ volatile("msr fpcr, %0" : : "r"(*caller)); }
 #else
 typedef int gi_fpmode;
-static inline gi_fpmode gi_fpmode_enter(void) { return 0; }
-static inline void gi_fpmode_leave(gi_fpmode caller) { (void)caller; }
+static inline void gi_fpmode_enter(gi_fpmode *caller) { *caller = 0; }
+static inline void gi_fpmode_leave(const gi_fpmode *caller) { (void)caller; }
 #endif
 
 #endif

@@ -110,7 +110,8 @@ static void *worker_main(void *arg) {
     member *self = arg;
     gi_team *team = self->team;
     const gi_cpus allowed = gi_cpus_allowed();
-    gi_fpmode_enter();
+    gi_fpmode unused;
+    gi_fpmode_enter(&unused);
     for (long long seen = 0;;) {
         if (!atomic_load(&team->stop)) await(&team->call, &team->turn, seen + 1, team->keep_hot_ns);
         if (atomic_load(&team->stop)) return NULL;   /* it comes before the turn that `seen` may be */

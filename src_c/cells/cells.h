@@ -29,6 +29,17 @@ typedef struct gi_layer {
     int backward;            /* the first step reads weights from their end, the second from their start, ... */
 } gi_layer;
 
+/* The kernels of a step, one after the other; `then` is NULL for all cells but a GRU that resets before the product. */
+typedef struct gi_cell_way { void (*kernel)(const gi_step *s), (*then)(const gi_step *s); } gi_cell_way;
+
+/* A single row of few units is sooner done in a vector that they fill. */
+static inline gi_cell_way gi_cell_way_of(const gi_kernels *k, const gi_cell *cell, int64_t rows) {
+    if (rows == 1 && k->narrower && cell->hidden_size <= k->narrower->lanes) k = k->narrower;
+    if (cell->kind != GI_GRU) return (gi_cell_way){cell->kind == GI_LSTM ? k->lstm_step : k->rnn_step, NULL};
+    if (cell->linear_before_reset) return (gi_cell_way){k->gru_reset_after_step, NULL};
+    return (gi_cell_way){k->gru_reset_before_step, k->gru_candidate_step};
+}
+
 /* bias + W x of a cell, whose `packed` is laid out as `at` says; the caller adds rows, x and out. */
 gi_product gi_cell_projection(const gi_cell *cell, const gi_cell_layout *at, const float *packed);
 

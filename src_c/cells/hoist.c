@@ -12,12 +12,13 @@ gi_product gi_cell_projection(const gi_cell *cell, const gi_cell_layout *at, con
 int64_t gi_cell_projected_size(const gi_cell *cell) { return gi_blocks(cell->hidden_size) * GI_BLOCK * gi_cell_gates(cell); }
 
 void gi_cell_project(const gi_kernels *kernels, const gi_cell *cell, const float *packed, int64_t rows, const float *x, float *out) {
-    const gi_fpmode caller = gi_fpmode_enter();
+    gi_fpmode caller;
+    gi_fpmode_enter(&caller);
     const gi_cell_layout at = gi_cell_place(cell);
     gi_product p = gi_cell_projection(cell, &at, packed);
     p.rows = rows, p.x = x, p.x_stride = cell->input_size, p.out = out, p.out_stride = p.width;
     kernels->product(&p);
-    gi_fpmode_leave(caller);
+    gi_fpmode_leave(&caller);
 }
 
 /* pre [slot .., M, G * span] = bias + W x for the times first .. first + steps - 1. */

@@ -21,6 +21,7 @@ static void start_step(gi_step *s, const gi_layer *l) {
     s->cell = l->cell, s->packed = l->packed, s->at = l->at, s->rows = l->M;
     s->first_block = 0, s->end_block = gi_blocks(l->cell->hidden_size);
     s->x_stride = l->x.m_stride, s->pre_stride = l->pre.m_stride;
+    s->h_again = s->c_again = NULL;
     s->pre = NULL, s->ahead = NULL, s->gate = l->gate.p, s->gate_stride = l->gate.m_stride;
     s->h = h->p, s->h_stride = h->m_stride;
     s->c = c->p, s->c_stride = c->m_stride;
@@ -61,15 +62,9 @@ static void run_kernel(gi_seat *seat, void (*kernel)(const gi_step *s), const gi
 }
 
 static void cell_step(const gi_layer *l, gi_seat *seat, const gi_step *s) {
-    const gi_kernels *k = l->kernels;
-    if (l->cell->kind != GI_GRU) {
-        run_kernel(seat, l->cell->kind == GI_LSTM ? k->lstm_step : k->rnn_step, s);
-    } else if (l->cell->linear_before_reset) {
-        run_kernel(seat, k->gru_reset_after_step, s);
-    } else {
-        run_kernel(seat, k->gru_reset_before_step, s);
-        run_kernel(seat, k->gru_candidate_step, s);
-    }
+    const gi_cell_way way = gi_cell_way_of(l->kernels, l->cell, l->M);
+    run_kernel(seat, way.kernel, s);
+    if (way.then) run_kernel(seat, way.then, s);
 }
 
 /* All steps. The state of the last one is where `s` points then. */

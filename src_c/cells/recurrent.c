@@ -196,6 +196,7 @@ int gi_build_recurrent(gi_builder *b, const gi_recurrent *r, gi_error *err) {
     op->T = r->x.shape[0], op->N = r->x.shape[1];
     use_views(b, op, r);
     status = add_scratch(b, op, err);
+    if (status == GI_OK) gi_single_use(op, b->program->kernels);
     if (status == GI_OK) status = gi_side_join(b, first ? first : op, op, r, err);
     if (status < 0 && !first) b->program->n_ops--;   /* a half-built op must not run */
     if (status < 0) return status;

@@ -59,7 +59,8 @@ typedef struct gi_ahead {
 } gi_ahead;
 
 /* One step of a cell for `rows` rows and the units of the blocks first_block .. end_block - 1 (first_block a multiple of
- * GI_DENSE_GROUP): several callers may share a step. h_next may not overlap h; c_next may be c. */
+ * GI_DENSE_GROUP): several callers may share a step. h_next may not overlap h; c_next and c_again may be c, h_again may be h
+ * where tile_units are all units. */
 typedef struct gi_step {
     const gi_cell *cell;
     int64_t rows, first_block, end_block;
@@ -71,6 +72,7 @@ typedef struct gi_step {
     const float *c; int64_t c_stride;        /* [rows, H], LSTM */
     float *h_next; int64_t h_next_stride;
     float *c_next; int64_t c_next_stride;
+    float *h_again, *c_again;                /* where h_next and c_next go as well, with the strides of h and c; or NULL */
     float *gate; int64_t gate_stride;        /* [rows, 3 * blocks * 16] scratch: GRU with linear_before_reset = 0 */
     const float *packed;
     const struct gi_cell_layout *at;         /* what lies where in packed: cell_layout.h */
@@ -97,6 +99,8 @@ typedef float gi_reduce_fn(const float *src, int64_t n);
 struct gi_kernels {
     const char *name;
     int lanes;                               /* of a vector: what estimates of time go by, never results */
+    int tile_units;                          /* of a cell, for a row: read and written at once */
+    const gi_kernels *narrower;              /* with fewer lanes, on the same CPU; or NULL */
     /* products and cells: body/product.inc.h, body/{lstm,gru,rnn}.inc.h */
     void (*product)(const gi_product *p);
     void (*lstm_step)(const gi_step *s);

@@ -94,14 +94,15 @@ static int is_finite(float x) { return (gi_float_bits(x) & 0x7f800000u) != 0x7f8
 
 int gi_round_weights(int weights, int64_t n, const float *from, float *to, gi_error *err) {
     if (check_weights(weights, err) < 0) return GI_ERR_ARGUMENT;
-    const gi_fpmode caller = gi_fpmode_enter();
+    gi_fpmode caller;
+    gi_fpmode_enter(&caller);
     int64_t beyond = -1;
     for (int64_t i = 0; i < n && beyond < 0; i++) {
         const float w = from[i], nearest = rounded(weights, w);
         if (is_finite(w) && !is_finite(nearest)) beyond = i;
         else to[i] = nearest;
     }
-    gi_fpmode_leave(caller);
+    gi_fpmode_leave(&caller);
     if (beyond < 0) return GI_OK;
     const int is_f16 = weights == GI_WEIGHTS_F16;
     return gi_fail(err, GI_ERR_ARGUMENT, "a weight of %.6g is beyond %s, which ends at %s; %s larger ones", (double)from[beyond],
@@ -159,9 +160,10 @@ int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const floa
     if (size < 0) return (int)size;
     if (P && cell->kind != GI_LSTM) return gi_fail(err, GI_ERR_ARGUMENT, "only an LSTM has peepholes");
     memset(packed, 0, (size_t)size * sizeof(float));
-    const gi_fpmode caller = gi_fpmode_enter();
+    gi_fpmode caller;
+    gi_fpmode_enter(&caller);
     pack_cell(cell, W, R, B, P, packed);
-    gi_fpmode_leave(caller);
+    gi_fpmode_leave(&caller);
     return GI_OK;
 }
 
@@ -181,9 +183,10 @@ int gi_dense_pack(int weights, int64_t K, int64_t N, const float *w, int64_t k_s
     if (bias) memcpy(packed, bias, (size_t)N * sizeof(float));
     float *panels = packed + gi_blocks(N) * GI_BLOCK;
     if (!gi_dense_is_striped(K, N)) {
-        const gi_fpmode caller = gi_fpmode_enter();
+        gi_fpmode caller;
+        gi_fpmode_enter(&caller);
         pack_grouped(panels, weights, K, N, w, k_stride, n_stride);
-        gi_fpmode_leave(caller);
+        gi_fpmode_leave(&caller);
         return GI_OK;
     }
     for (int64_t n = 0; n < N; n++)

@@ -23,13 +23,20 @@ typedef struct gi_frame {
     int64_t *turns;          /* loop turns left, inside of a loop; else NULL */
     gi_team *team;           /* who may help, or NULL */
     int backward;            /* of every other step: read weights from their end, where the step before left off */
+    int carries;             /* the pass ends in a new state: an op that carries some itself does so */
 } gi_frame;
 
 typedef struct gi_op gi_op;
 /* Returns 0, or a negative status with err (never NULL here) filled. */
 typedef int gi_op_run(const gi_op *op, const gi_frame *frame, gi_error *err);
 /* Every op record starts with this and lives in the program's arena. */
-struct gi_op { gi_op_run *run; const char *name; int64_t macs; };
+struct gi_op {
+    gi_op_run *run;
+    const char *name;
+    int64_t macs;
+    /* NULL, or asked of a program's last op: does it carry all of tensor `from` to `to` itself, as soon as it has it? */
+    int (*carry)(gi_op *op, int from, int to);
+};
 
 /* A view resolved for running. Element pointers: gi_at(frame, operand, row). */
 typedef struct gi_operand {
@@ -48,6 +55,7 @@ struct gi_program {
     gi_tensor *tensors;  int32_t n_tensors;
     gi_op **ops;         int32_t n_ops;
     int32_t (*carries)[2]; int32_t n_carries;     /* {from, to} */
+    int32_t n_copies;                             /* the first of them are the stream's; the last op does the others */
     int64_t work_bytes, macs;
 };
 

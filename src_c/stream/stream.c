@@ -9,8 +9,8 @@ struct gi_stream {
     int64_t rows;
     int32_t unbound;         /* external tensors without memory yet */
     void **ptr;              /* [tensors] */
-    gi_team *team;
-    int backward;            /* this step reads weights from their end */
+    size_t *carried;         /* [copies] bytes */
+    gi_frame frame;          /* of the newest step */
 };
 
 /* Work memory of row r follows that of row r - 1 within each tensor, so offsets scale with the number of rows. */
@@ -25,19 +25,25 @@ static int place_work(gi_stream *s, gi_error *err) {
         if (t->kind == GI_CONSTANT) s->ptr[i] = (void *)t->data;
         s->unbound += t->kind == GI_EXTERNAL && t->elements > 0;
     }
+    for (int32_t i = 0; i < p->n_copies; i++) {
+        const gi_tensor *t = &p->tensors[p->carries[i][0]];
+        s->carried[i] = (size_t)t->elements * gi_dtype_size(t->dtype) * (size_t)s->rows;
+    }
     return GI_OK;
 }
 
-static gi_stream *stream_alloc(const gi_program *p) {
+static gi_stream *stream_alloc(const gi_program *p, int64_t rows) {
     gi_arena *arena = gi_arena_create();
     if (!arena) return NULL;
     gi_stream *s = gi_arena_take(arena, sizeof *s);
     void **ptr = gi_arena_take(arena, (size_t)p->n_tensors * sizeof *ptr);
-    if (!s || !ptr) {
+    size_t *carried = gi_arena_take(arena, (size_t)p->n_copies * sizeof *carried);
+    if (!s || !ptr || !carried) {
         gi_arena_free(arena);
         return NULL;
     }
-    *s = (gi_stream){.arena = arena, .program = p, .ptr = ptr};
+    *s = (gi_stream){.arena = arena, .program = p, .rows = rows, .ptr = ptr, .carried = carried,
+                     .frame = {.ptr = ptr, .rows = rows, .kernels = p->kernels}};
     return s;
 }
 
@@ -46,12 +52,11 @@ gi_stream *gi_stream_create(const gi_program *p, int64_t rows, gi_error *err) {
         gi_fail(err, GI_ERR_ARGUMENT, "a stream needs at least one row, got %lld", (long long)rows);
         return NULL;
     }
-    gi_stream *s = stream_alloc(p);
+    gi_stream *s = stream_alloc(p, rows);
     if (!s) {
         gi_fail(err, GI_ERR_MEMORY, "out of memory for a stream");
         return NULL;
     }
-    s->rows = rows;
     if (place_work(s, err) < 0) {
         gi_stream_free(s);
         return NULL;
@@ -63,7 +68,7 @@ void gi_stream_free(gi_stream *s) {
     if (s) gi_arena_free(s->arena);   /* the stream itself lives in its arena */
 }
 
-void gi_stream_use_team(gi_stream *s, gi_team *team) { s->team = team; }
+void gi_stream_use_team(gi_stream *s, gi_team *team) { s->frame.team = team; }
 
 int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err) {
     const gi_program *p = s->program;
@@ -75,16 +80,10 @@ int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err) {
     return GI_OK;
 }
 
-static gi_frame next_frame(gi_stream *s) {
-    s->backward = !s->backward;
-    return (gi_frame){.ptr = s->ptr, .rows = s->rows, .kernels = s->program->kernels, .team = s->team, .backward = s->backward};
-}
-
-static int run_ops(gi_stream *s, gi_error *err) {
+static int run_ops(const gi_stream *s, gi_error *err) {
     const gi_program *p = s->program;
-    const gi_frame frame = next_frame(s);
     for (int32_t i = 0; i < p->n_ops; i++) {
-        int status = p->ops[i]->run(p->ops[i], &frame, err);
+        int status = p->ops[i]->run(p->ops[i], &s->frame, err);
         if (status < 0) return status;
     }
     return GI_OK;
@@ -92,33 +91,32 @@ static int run_ops(gi_stream *s, gi_error *err) {
 
 static void carry_state(const gi_stream *s) {
     const gi_program *p = s->program;
-    for (int32_t i = 0; i < p->n_carries; i++) {
-        const gi_tensor *t = &p->tensors[p->carries[i][0]];
-        size_t bytes = (size_t)t->elements * gi_dtype_size(t->dtype) * (size_t)s->rows;
-        if (bytes) memcpy(s->ptr[p->carries[i][1]], s->ptr[p->carries[i][0]], bytes);
-    }
+    for (int32_t i = 0; i < p->n_copies; i++)
+        if (s->carried[i]) memcpy(s->ptr[p->carries[i][1]], s->ptr[p->carries[i][0]], s->carried[i]);
 }
 
-static int run_ops_timed(gi_stream *s, int64_t *ns, gi_error *err) {
+static int run_ops_timed(const gi_stream *s, int64_t *ns, gi_error *err) {
     const gi_program *p = s->program;
-    const gi_frame frame = next_frame(s);
     int status = GI_OK;
     for (int32_t i = 0; i < p->n_ops && status >= 0; i++) {
         int64_t start = gi_nanoseconds();
-        status = p->ops[i]->run(p->ops[i], &frame, err);
+        status = p->ops[i]->run(p->ops[i], &s->frame, err);
         ns[i] = gi_nanoseconds() - start;
     }
     return status;
 }
 
-/* One pass in the engine's floating-point mode. ns [ops], or NULL where nobody asks for times. */
-static int run_once(gi_stream *s, int64_t *ns, gi_error *err) {
+/* One pass in the engine's floating-point mode. ns [ops], or NULL where nobody asks for times. Inlined, so that a step
+ * keeps only what it needs of it. */
+static inline __attribute__((always_inline)) int run_once(gi_stream *s, int64_t *ns, gi_error *err) {
     gi_error unseen;
     if (!err) err = &unseen;
     if (s->unbound) return gi_fail(err, GI_ERR_STATE, "%d external tensors are not bound", s->unbound);
-    const gi_fpmode caller = gi_fpmode_enter();
+    s->frame.backward = !s->frame.backward, s->frame.carries = !ns;
+    gi_fpmode caller;
+    gi_fpmode_enter(&caller);
     const int status = ns ? run_ops_timed(s, ns, err) : run_ops(s, err);
-    gi_fpmode_leave(caller);
+    gi_fpmode_leave(&caller);
     return status;
 }
 

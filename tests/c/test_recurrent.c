@@ -314,8 +314,56 @@ static void check_profile(void) {
     printf("profile\n");
 }
 
+/* Three steps of rows [ROWS] from h0, c0; by hand: passes that carry nothing, and the states copied after each. All [5, rows, H]. */
+static void run_carried(const problem *p, const char *isa, int64_t rows, int by_hand, float *all) {
+    gi_error err = {0};
+    const int64_t H = p->cell.hidden_size, n = rows * H;
+    float *const y = all, *const h = all + n, *const c = all + 2 * n, *const hn = all + 3 * n, *const cn = all + 4 * n;
+    built made = build(p, isa, 1);
+    gi_stream *s = gi_stream_create(made.program, rows, &err);
+    gi_stream_use_team(s, team);
+    memcpy(h, p->h0, (size_t)n * sizeof *h), memcpy(c, p->c0, (size_t)n * sizeof *c);
+    gi_stream_bind(s, made.x, p->x, &err), gi_stream_bind(s, made.y, y, &err), gi_stream_bind(s, made.h0, h, &err);
+    gi_stream_bind(s, made.hn, hn, &err), gi_stream_bind(s, made.c0, c, &err), gi_stream_bind(s, made.cn, cn, &err);
+    for (int t = 0; t < 3; t++) {
+        int64_t ns;
+        check((by_hand ? gi_stream_profile(s, &ns, &err) : gi_stream_step(s, &err)) == GI_OK, "carried step", err.text);
+        if (by_hand) memcpy(h, hn, (size_t)n * sizeof *h);
+        if (by_hand && p->cell.kind == GI_LSTM) memcpy(c, cn, (size_t)n * sizeof *c);
+    }
+    gi_stream_free(s);
+    gi_program_free(made.program);
+    free(made.packed);
+}
+
+/* Whoever carries a state, the cell or the stream, it is the same in all places. */
+static void check_carries(void) {
+    static const int64_t sizes[] = {1, 4, 8, 9, 16, 17, 40};
+    for (int variant = 0; variant < 4; variant++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            for (int64_t rows = 1; rows <= ROWS; rows += ROWS - 1) {
+                problem p = make_problem((int[]){GI_LSTM, GI_GRU, GI_GRU, GI_RNN}[variant], variant == 1, 3, sizes[i], 1, 1);
+                const int64_t n = 5 * rows * sizes[i];
+                float *expected = calloc((size_t)n, sizeof *expected), *got = calloc((size_t)n, sizeof *got);
+                run_carried(&p, "scalar", rows, 1, expected);
+                for (int table = 0; gi_kernels_list(table); table++) {
+                    if (!gi_kernels_get(gi_kernels_list(table), NULL)) continue;
+                    run_carried(&p, gi_kernels_list(table), rows, 0, got);
+                    check(!memcmp(got, expected, (size_t)n * sizeof *got), "carried by", gi_kernels_list(table));
+                }
+                team = gi_team_create(2, 0, NULL);
+                run_carried(&p, "auto", rows, 0, got);
+                check(!memcmp(got, expected, (size_t)n * sizeof *got), "carried by", "a team");
+                gi_team_free(team);
+                team = NULL;
+                free(expected), free(got), free_problem(&p);
+            }
+    printf("carries: by cells, streams and hand\n");
+}
+
 int main(void) {
     check_cells();
+    check_carries();
     check_teams();
     check_refusals();
     check_profile();

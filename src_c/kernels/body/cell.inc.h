@@ -13,6 +13,7 @@ typedef struct cell_spot { int64_t block, row; int part; } cell_spot;
 typedef void cell_tile_fn(const gi_step *s, int64_t block, int64_t row, int part);
 typedef struct cell_tiles {
     cell_tile_fn *most, *one;                /* V_TILE_ROWS rows; one row, V_WIDE_PARTS parts */
+    cell_tile_fn *part;                      /* one row, one part: NULL where V_WIDE_PARTS is 1 */
     cell_tile_fn *four, *two;                /* 4 and 2 rows, or NULL */
     cell_tile_fn *row_blocks;                /* V_ROW_BLOCKS blocks of a single row, or NULL */
 } cell_tiles;
@@ -22,24 +23,31 @@ typedef struct cell_tiles {
         tile(s, (cell_form){__VA_ARGS__}, (cell_spot){block, row, part});                                         \
     }
 #define GI_DEFINE_TILE(name, tile, plain, ...) GI_DEFINE_FORM(name, tile, plain, {__VA_ARGS__}, 0)
+#if V_WIDE_PARTS > 1
+#define GI_DEFINE_PART GI_DEFINE_TILE
+#define GI_PART(name) name##_part
+#else
+#define GI_DEFINE_PART(...)
+#define GI_PART(name) NULL
+#endif
 #define GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                        \
     GI_DEFINE_TILE(name##_most, tile, plain, weights, 1, V_TILE_ROWS, lines, V_WIDE_PARTS)                        \
-    GI_DEFINE_TILE(name##_one, tile, plain, weights, 1, 1, lines, V_WIDE_PARTS)
+    GI_DEFINE_TILE(name##_one, tile, plain, weights, 1, 1, lines, V_WIDE_PARTS)                                   \
+    GI_DEFINE_PART(name##_part, tile, plain, weights, 1, 1, lines, 1)
 #define GI_DEFINE_MORE_TILES(name, tile, plain, weights, lines)                                                   \
     GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                            \
     GI_DEFINE_TILE(name##_four, tile, plain, weights, 1, V_TILE_ROWS < 4 ? 1 : 4, lines, V_WIDE_PARTS)            \
     GI_DEFINE_TILE(name##_two, tile, plain, weights, 1, V_TILE_ROWS < 2 ? 1 : 2, lines, V_WIDE_PARTS)             \
     GI_DEFINE_TILE(name##_row_blocks, tile, plain, weights, V_ROW_BLOCKS, 1, lines, V_WIDE_PARTS)
 
+#define GI_FEW(name) {name##_most, name##_one, GI_PART(name), 0, 0, 0}
 /* `name` [weights]: the tiles of a cell whose panels have `lines` lines; all shapes for common cells, two for the others. */
 #define GI_DEFINE_CELL(name, tile, plain, lines)                                                                  \
     GI_DEFINE_TILES(name##_f32, tile, plain, GI_WEIGHTS_F32, lines)                                               \
     GI_DEFINE_TILES(name##_bf16, tile, plain, GI_WEIGHTS_BF16, lines)                                             \
     GI_DEFINE_TILES(name##_f16, tile, plain, GI_WEIGHTS_F16, lines)                                               \
-    static const cell_tiles name[GI_WEIGHTS_COUNT] = {{name##_f32_most, name##_f32_one, 0, 0, 0},                 \
-                                                      {name##_bf16_most, name##_bf16_one, 0, 0, 0},               \
-                                                      {name##_f16_most, name##_f16_one, 0, 0, 0}};
-#define GI_TILES(name) {name##_most, name##_one, name##_four, name##_two, name##_row_blocks}
+    static const cell_tiles name[GI_WEIGHTS_COUNT] = {GI_FEW(name##_f32), GI_FEW(name##_bf16), GI_FEW(name##_f16)};
+#define GI_TILES(name) {name##_most, name##_one, GI_PART(name), name##_four, name##_two, name##_row_blocks}
 #define GI_DEFINE_COMMON_CELL(name, tile, lines)                                                                  \
     GI_DEFINE_MORE_TILES(name##_f32, tile, 1, GI_WEIGHTS_F32, lines)                                              \
     GI_DEFINE_MORE_TILES(name##_bf16, tile, 1, GI_WEIGHTS_BF16, lines)                                            \
@@ -90,7 +98,23 @@ GI_INLINE void state_products(v_f *acc, const gi_step *s, const cell_form f, cel
                s->packed + panels + spot.block * t.lines * gi_line_floats(t.weights, H));
 }
 
-/* All rows of the panel that begins at `block`. */
+/* One vector of new states, from unit `unit` on. */
+GI_INLINE void store_h(const gi_step *s, int64_t row, int64_t unit, v_f h) {
+    const int64_t lanes = s->cell->hidden_size - unit;
+    store_lanes(s->h_next + row * s->h_next_stride + unit, h, lanes);
+    if (s->h_again) store_lanes(s->h_again + row * s->h_stride + unit, h, lanes);
+}
+
+/* One row of the panel that begins at `block`. Parts without units are left out. */
+GI_INLINE void cell_row(const gi_step *s, const cell_tiles *tiles, int64_t block, int64_t row) {
+    const int64_t units = s->cell->hidden_size - block * GI_BLOCK;
+    for (int part = 0; part < V_PARTS && (part == 0 || part * V_LANES < units); part += V_WIDE_PARTS) {
+        const int last = V_WIDE_PARTS > 1 && units <= (part + 1) * V_LANES;
+        (last ? tiles->part : tiles->one)(s, block, row, part);
+    }
+}
+
+/* All rows of it. */
 static void cell_rows(const gi_step *s, const cell_tiles *tiles, int64_t block) {
     int64_t row = 0;
     for (; V_TILE_ROWS > 1 && s->rows - row >= V_TILE_ROWS; row += V_TILE_ROWS)
@@ -99,13 +123,12 @@ static void cell_rows(const gi_step *s, const cell_tiles *tiles, int64_t block) 
         for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->four(s, block, row, part);
     for (; V_TILE_ROWS > 2 && tiles->two && s->rows - row >= 2; row += 2)
         for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->two(s, block, row, part);
-    for (; row < s->rows; row++)
-        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->one(s, block, row, part);
+    for (; row < s->rows; row++) cell_row(s, tiles, block, row);
 }
 
-/* The step's blocks, several at once for a single row. `backward` reads them from the last to the first: what the step
- * before read last is still in the nearest cache. */
-static void cell_blocks(const gi_step *s, const cell_tiles *tiles) {
+/* Blocks, several at once for a single row. `backward` reads them from the last to the first: what the step before read
+ * last is still in the nearest cache. */
+static __attribute__((noinline)) void cell_many(const gi_step *s, const cell_tiles *tiles) {
     const int64_t at_once = s->rows == 1 && tiles->row_blocks ? V_ROW_BLOCKS : 1, count = s->end_block - s->first_block;
     for (int64_t done = 0, taken; done < count; done += taken) {
         taken = count - done < at_once ? 1 : at_once;
@@ -113,6 +136,12 @@ static void cell_blocks(const gi_step *s, const cell_tiles *tiles) {
         if (taken == 1) cell_rows(s, tiles, block);
         else tiles->row_blocks(s, block, 0, 0);
     }
+}
+
+/* The step's blocks. Small cells would notice the way through the loops. */
+GI_INLINE void cell_blocks(const gi_step *s, const cell_tiles *tiles) {
+    if (s->rows == 1 && s->end_block - s->first_block == 1) cell_row(s, tiles, s->first_block, 0);
+    else cell_many(s, tiles);
 }
 
 /* `name`: a tile of one row and one block that takes a piece of W x along. */

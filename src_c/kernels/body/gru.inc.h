@@ -7,7 +7,7 @@ GI_INLINE void gru_update(const gi_step *s, v_f z, v_f n, int64_t row, int64_t u
     const int64_t lanes = s->cell->hidden_size - unit;
     const v_f h = load_lanes(s->h + row * s->h_stride + unit, lanes);
     const v_f kept = v_mul(v_sub(v_set1(1.0f), z), n);
-    store_lanes(s->h_next + row * s->h_next_stride + unit, v_fma(z, h, kept), lanes);
+    store_h(s, row, unit, v_fma(z, h, kept));
 }
 
 /* linear_before_reset = 1: n = g(W_n x + Wb_n + r (R_n h + Rb_n)), so the candidate has two accumulators. */

@@ -31,7 +31,8 @@ GI_INLINE void lstm_tile(const gi_step *s, const cell_form f, cell_spot spot) {
         v_f x[4] = {gate_of(acc, f.t, 0, i), gate_of(acc, f.t, 1, i), gate_of(acc, f.t, 2, i), gate_of(acc, f.t, 3, i)};
         const lstm_state next = f.plain ? lstm_update(x, c) : lstm_update_general(s->cell, peep, x, c);
         store_lanes(s->c_next + row * s->c_next_stride + unit, next.c, lanes);
-        store_lanes(s->h_next + row * s->h_next_stride + unit, next.h, lanes);
+        if (s->c_again) store_lanes(s->c_again + row * s->c_stride + unit, next.c, lanes);
+        store_h(s, row, unit, next.h);
     }
 }
 

@@ -16,7 +16,7 @@ GI_INLINE void rnn_tile(const gi_step *s, const cell_form f, cell_spot spot) {
     GI_UNROLL
     for (int i = 0; i < t.rows * t.lines * t.parts; i++) {
         const int64_t unit = start + i / t.parts % t.lines * GI_BLOCK + i % t.parts * V_LANES, row = spot.row + i / (t.parts * t.lines);
-        store_lanes(s->h_next + row * s->h_next_stride + unit, gate_value(s->cell, acc[i], 0), H - unit);
+        store_h(s, row, unit, gate_value(s->cell, acc[i], 0));
     }
 }
 

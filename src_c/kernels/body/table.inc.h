@@ -1,7 +1,10 @@
-/* The table of one instruction set: expects GI_TABLE (the symbol) and GI_TABLE_NAME, after all other bodies. */
+/* The table of one instruction set: expects GI_TABLE (the symbol), GI_TABLE_NAME and GI_TABLE_NARROWER (a table or NULL),
+ * after all other bodies. */
 const gi_kernels GI_TABLE = {
     .name = GI_TABLE_NAME,
     .lanes = V_LANES,
+    .tile_units = V_LANES * V_WIDE_PARTS,
+    .narrower = GI_TABLE_NARROWER,
     .product = product,
     .lstm_step = lstm_step,
     .gru_reset_after_step = gru_reset_after_step,

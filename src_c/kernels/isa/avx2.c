@@ -32,6 +32,7 @@
 
 #define GI_TABLE gi_kernels_avx2
 #define GI_TABLE_NAME "avx2"
+#define GI_TABLE_NARROWER NULL
 #include "../body/table.inc.h"
 
 #if defined(__clang__)

@@ -32,6 +32,7 @@
 
 #define GI_TABLE gi_kernels_avx512
 #define GI_TABLE_NAME "avx512"
+#define GI_TABLE_NARROWER &gi_kernels_avx2
 #include "../body/table.inc.h"
 
 #if defined(__clang__)

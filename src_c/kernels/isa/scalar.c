@@ -22,4 +22,5 @@
 
 #define GI_TABLE gi_kernels_scalar
 #define GI_TABLE_NAME "scalar"
+#define GI_TABLE_NARROWER NULL
 #include "../body/table.inc.h"
