@@ -1,21 +1,22 @@
-/* Products and cells of every kernel table against the scalar table, bit by bit: random shapes around block boundaries,
- * every attribute, with and without a hoisted input product, as a whole and in ranges of blocks, forward and backward.
+/* Products and cells of every kernel table against the scalar table's single rows, bit by bit: random shapes around block
+ * boundaries, rows and steps around those of a band and a span (body/band.inc.h), every attribute, with and without a hoisted
+ * input product, as a whole and in ranges of blocks, forward and backward.
  * What lies past an output row must stay untouched. 16-bit weights: against a float32 panel of the rounded values. */
 #include "../../src_c/kernels/cell_layout.h"
 #include "../../src_c/kernels/dense.h"
 #include "check.h"
 #include <stdlib.h>
 
-enum { CASES = 300, MAX_ROWS = 9, MAX_SIZE = 75, STRIDE = 96, WEIGHTS = 1 << 17, SPAN = MAX_ROWS * STRIDE * 4 };
+enum { CASES = 300, MAX_ROWS = 52, MAX_SIZE = 75, MAX_STEPS = 280, STRIDE = 288, WEIGHTS = 1 << 17, SPAN = MAX_ROWS * STRIDE };
 
 static _Alignas(64) float weights[WEIGHTS];
-static float x[SPAN], h[SPAN], c[SPAN], pre[SPAN * 4], gate[SPAN];
+static float x[SPAN], h[SPAN], c[SPAN], pre[SPAN * 2], gate[SPAN];
 static float expected[2][SPAN], got[2][SPAN];
 
 static void fill_case(void) {
     float *small[] = {x, h, c, expected[0], expected[1]};
     for (int i = 0; i < 5; i++) fill_random(small[i], SPAN, 0);
-    fill_random(pre, SPAN * 4, 0);
+    fill_random(pre, SPAN * 2, 0);
     for (int i = 0; i < 4; i++) x[random_below(SPAN)] = random_input(1);
     memcpy(got, expected, sizeof got);
 }
@@ -26,36 +27,50 @@ static int outputs_differ(void) {
     return 0;
 }
 
+/* A weight of ordinary size as float32, and two of them as bf16 or f16. */
+static float random_word(void) {
+    return gi_float_of((uint32_t)gi_bf16_bits(random_value(0.3f)) << 16 | gi_bf16_bits(random_value(0.3f)));
+}
+
+/* Mostly few. */
+static int64_t random_rows(void) { return random_below(random_below(3) ? 10 : MAX_ROWS + 1); }
+static int64_t random_steps(void) { return random_below(random_below(3) ? MAX_SIZE : MAX_STEPS); }
+
 static long product_differs(const gi_kernels *k) {
-    gi_product p = {.rows = random_below(MAX_ROWS + 1), .K = random_below(MAX_SIZE),
+    gi_product p = {.rows = random_rows(), .K = random_steps(),
                     .width = 1 + random_below(MAX_SIZE), .lines = 1 + random_below(GI_DENSE_GROUP),
                     .x = x, .x_stride = STRIDE, .out_stride = STRIDE};
     p.bias = weights;
     p.panels = weights + gi_blocks(p.width) * GI_BLOCK;
-    p.out = expected[0];
-    gi_kernels_scalar.product(&p);
     p.out = got[0];
     k->product(&p);
+    for (p.out = expected[0]; p.rows > 0; p.rows--, p.x += STRIDE, p.out += STRIDE) {
+        gi_product row = p;
+        row.rows = 1;
+        gi_kernels_scalar.product(&row);
+    }
     return outputs_differ();
 }
 
 /* A product with 16-bit weights is the product with the rounded weights, in every bit. */
 static long half_product_differs(const gi_kernels *k) {
-    static _Alignas(64) float matrix[MAX_SIZE * MAX_SIZE], half[WEIGHTS], whole[WEIGHTS];
-    const int64_t K = random_below(MAX_SIZE), N = 1 + random_below(MAX_SIZE), rows = random_below(MAX_ROWS + 1);
+    static _Alignas(64) float matrix[MAX_STEPS * MAX_SIZE], half[WEIGHTS], whole[WEIGHTS];
+    const int64_t K = random_steps(), N = 1 + random_below(MAX_SIZE), rows = random_rows();
     const int format = 1 + (int)random_below(2);
     for (int64_t i = 0; i < K * N; i++) matrix[i] = random_value(i % 5 ? 0.3f : 3e-5f);
     gi_dense_pack(format, K, N, matrix, N, 1, NULL, half, NULL);
     if (!gi_dense_is_striped(K, N)) gi_round_weights(format, K * N, matrix, matrix, NULL);
     gi_dense_pack(GI_WEIGHTS_F32, K, N, matrix, N, 1, NULL, whole, NULL);
-    gi_dense_run(&gi_kernels_scalar, GI_WEIGHTS_F32, whole, rows, K, N, x, STRIDE, expected[0], STRIDE);
+    for (int64_t m = 0; m < rows; m++)
+        gi_dense_run(&gi_kernels_scalar, GI_WEIGHTS_F32, whole, 1, K, N, x + m * STRIDE, STRIDE, expected[0] + m * STRIDE, STRIDE);
     gi_dense_run(k, format, half, rows, K, N, x, STRIDE, got[0], STRIDE);
     return outputs_differ();
 }
 
 static gi_cell random_cell(int kind) {
     const int plain = random_below(2) == 0;
-    gi_cell cell = {.kind = kind, .linear_before_reset = (int)random_below(2), .input_size = 1 + random_below(MAX_SIZE),
+    gi_cell cell = {.kind = kind, .weights = (int)random_below(GI_WEIGHTS_COUNT),
+                    .linear_before_reset = (int)random_below(2), .input_size = 1 + random_steps(),
                     .hidden_size = 1 + random_below(MAX_SIZE)};
     cell.input_forget = !plain && random_below(3) == 0;
     cell.clip = !plain && random_below(2) ? 0.75f : 0.0f;
@@ -76,14 +91,16 @@ static void run_ranges(void (*step)(const gi_step *), gi_step s, int64_t split) 
     step(&s);
 }
 
-static void run_step(const gi_kernels *k, const gi_cell *cell, int64_t rows, int hoisted, int64_t split, int backward,
+/* `rows` rows from `row` on. */
+static void run_step(const gi_kernels *k, const gi_cell *cell, int64_t row, int64_t rows, int hoisted, int64_t split, int backward,
                      float out[2][SPAN]) {
-    const int64_t panel_width = gi_blocks(cell->hidden_size) * gi_cell_gates(cell) * GI_BLOCK;
+    const int64_t panel_width = gi_blocks(cell->hidden_size) * gi_cell_gates(cell) * GI_BLOCK, at_row = row * STRIDE;
     const gi_cell_layout at = gi_cell_place(cell);
-    const gi_step step = {.cell = cell, .at = &at, .rows = rows, .backward = backward, .x = x, .x_stride = STRIDE, .pre = hoisted ? pre : NULL,
-                          .pre_stride = panel_width, .h = h, .h_stride = STRIDE, .c = c, .c_stride = STRIDE,
-                          .h_next = out[0], .h_next_stride = STRIDE, .c_next = out[1], .c_next_stride = STRIDE,
-                          .gate = gate, .gate_stride = 3 * STRIDE, .packed = weights};
+    const gi_step step = {.cell = cell, .at = &at, .rows = rows, .backward = backward, .x = x + at_row, .x_stride = STRIDE,
+                          .pre = hoisted ? pre + row * panel_width : NULL, .pre_stride = panel_width,
+                          .h = h + at_row, .h_stride = STRIDE, .c = c + at_row, .c_stride = STRIDE,
+                          .h_next = out[0] + at_row, .h_next_stride = STRIDE, .c_next = out[1] + at_row, .c_next_stride = STRIDE,
+                          .gate = gate + at_row, .gate_stride = STRIDE, .packed = weights};
     if (cell->kind == GI_LSTM) run_ranges(k->lstm_step, step, split);
     if (cell->kind == GI_RNN) run_ranges(k->rnn_step, step, split);
     if (cell->kind != GI_GRU) return;
@@ -97,12 +114,12 @@ static void run_step(const gi_kernels *k, const gi_cell *cell, int64_t rows, int
 
 static long cell_differs(const gi_kernels *k, int kind) {
     const gi_cell cell = random_cell(kind);
-    const int64_t rows = random_below(MAX_ROWS + 1);
+    const int64_t rows = random_rows();
     const int hoisted = (int)random_below(2);
     weights[0] = kind == GI_LSTM && random_below(3) == 0; /* peephole flag of the packed header */
     const int64_t groups = gi_blocks(cell.hidden_size) / GI_DENSE_GROUP;
-    run_step(&gi_kernels_scalar, &cell, rows, hoisted, 0, 0, expected);
-    run_step(k, &cell, rows, hoisted, random_below(groups + 1) * GI_DENSE_GROUP, (int)random_below(2), got);
+    for (int64_t m = 0; m < rows; m++) run_step(&gi_kernels_scalar, &cell, m, 1, hoisted, 0, 0, expected);
+    run_step(k, &cell, 0, rows, hoisted, random_below(groups + 1) * GI_DENSE_GROUP, (int)random_below(2), got);
     return outputs_differ();
 }
 
@@ -131,7 +148,7 @@ static void check_table(const gi_kernels *k) {
 }
 
 int main(void) {
-    for (int i = 0; i < WEIGHTS; i++) weights[i] = random_value(0.3f);
+    for (int i = 0; i < WEIGHTS; i++) weights[i] = random_word();
     for (int i = 0; gi_kernels_list(i); i++) {
         const gi_kernels *k = gi_kernels_get(gi_kernels_list(i), NULL);
         if (k) check_table(k);

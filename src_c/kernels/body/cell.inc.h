@@ -12,7 +12,7 @@ typedef struct cell_spot { int64_t block, row; int part; } cell_spot;
  * keeps the constants of the activations in registers that the products need. */
 typedef void cell_tile_fn(const gi_step *s, int64_t block, int64_t row, int part);
 typedef struct cell_tiles {
-    cell_tile_fn *most, *one;                /* V_TILE_ROWS rows; one row, V_WIDE_PARTS parts */
+    cell_tile_fn *most, *one;                /* TILE_ROWS rows; one row, V_WIDE_PARTS parts */
     cell_tile_fn *part;                      /* one row, one part: NULL where V_WIDE_PARTS is 1 */
     cell_tile_fn *four, *two;                /* 4 and 2 rows, or NULL */
     cell_tile_fn *row_blocks;                /* V_ROW_BLOCKS blocks of a single row, or NULL */
@@ -22,7 +22,7 @@ typedef struct cell_tiles {
     static __attribute__((noinline)) void name(const gi_step *s, int64_t block, int64_t row, int part) {          \
         tile(s, (cell_form){__VA_ARGS__}, (cell_spot){block, row, part});                                         \
     }
-#define GI_DEFINE_TILE(name, tile, plain, ...) GI_DEFINE_FORM(name, tile, plain, {__VA_ARGS__}, 0)
+#define GI_DEFINE_TILE(name, tile, plain, ...) GI_DEFINE_FORM(name, tile, plain, {__VA_ARGS__, 0}, 0)
 #if V_WIDE_PARTS > 1
 #define GI_DEFINE_PART GI_DEFINE_TILE
 #define GI_PART(name) name##_part
@@ -31,13 +31,13 @@ typedef struct cell_tiles {
 #define GI_PART(name) NULL
 #endif
 #define GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                        \
-    GI_DEFINE_TILE(name##_most, tile, plain, weights, 1, V_TILE_ROWS, lines, V_WIDE_PARTS)                        \
+    GI_DEFINE_TILE(name##_most, tile, plain, weights, 1, TILE_ROWS, lines, V_WIDE_PARTS)                        \
     GI_DEFINE_TILE(name##_one, tile, plain, weights, 1, 1, lines, V_WIDE_PARTS)                                   \
     GI_DEFINE_PART(name##_part, tile, plain, weights, 1, 1, lines, 1)
 #define GI_DEFINE_MORE_TILES(name, tile, plain, weights, lines)                                                   \
     GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                            \
-    GI_DEFINE_TILE(name##_four, tile, plain, weights, 1, V_TILE_ROWS < 4 ? 1 : 4, lines, V_WIDE_PARTS)            \
-    GI_DEFINE_TILE(name##_two, tile, plain, weights, 1, V_TILE_ROWS < 2 ? 1 : 2, lines, V_WIDE_PARTS)             \
+    GI_DEFINE_TILE(name##_four, tile, plain, weights, 1, TILE_ROWS < 4 ? 1 : 4, lines, V_WIDE_PARTS)              \
+    GI_DEFINE_TILE(name##_two, tile, plain, weights, 1, TILE_ROWS < 2 ? 1 : 2, lines, V_WIDE_PARTS)               \
     GI_DEFINE_TILE(name##_row_blocks, tile, plain, weights, V_ROW_BLOCKS, 1, lines, V_WIDE_PARTS)
 
 #define GI_FEW(name) {name##_most, name##_one, GI_PART(name), 0, 0, 0}
@@ -85,7 +85,7 @@ GI_INLINE void input_products(v_f *acc, const gi_step *s, const tile_shape t, ce
     }
     if (!s->pre)
         accumulate(acc, t, spot.part, s->x + spot.row * s->x_stride, s->x_stride, I,
-                   s->packed + s->at->w + spot.block * t.lines * gi_line_floats(t.weights, I));
+                   s->packed + s->at->w + spot.block * t.lines * gi_line_floats(t.weights, I), NULL);
 }
 
 /* acc += R v, where v [rows, H] is h or r h and R's panels begin at `panels`. */
@@ -93,9 +93,49 @@ GI_INLINE void state_products(v_f *acc, const gi_step *s, const cell_form f, cel
                               int64_t panels) {
     const int64_t H = s->cell->hidden_size;
     const tile_shape t = f.t;
-    if (f.ahead) accumulate_ahead(acc, s, t.lines, spot.block);
-    else accumulate(acc, t, spot.part, v + spot.row * v_stride, v_stride, H,
-               s->packed + panels + spot.block * t.lines * gi_line_floats(t.weights, H));
+    if (f.ahead) {
+        accumulate_ahead(acc, s, t.lines, spot.block);
+        return;
+    }
+    accumulate(acc, t, spot.part, v + spot.row * v_stride, v_stride, H,
+               s->packed + panels + spot.block * t.lines * gi_line_floats(t.weights, H), NULL);
+}
+
+/* Several rows of one panel: their products as a band, then the update of each. `first_line` is where the panel's lines begin
+ * among all lines of the layer; sums [rows][BAND_STRIDE]. */
+typedef struct cell_band { int64_t block, row, rows, first_line; int lines; float *sums; } cell_band;
+typedef void cell_band_fn(const gi_step *s, const cell_band *b);
+/* What the chains of a band's rows begin with. */
+typedef struct band_start { const float *p; int64_t stride; } band_start;
+
+/* pre, or bias + W x in sums. */
+static band_start band_input(const gi_step *s, const cell_band *b) {
+    const int64_t I = s->cell->input_size, first = b->first_line * GI_BLOCK;
+    if (s->pre) return (band_start){s->pre + b->row * s->pre_stride + first, s->pre_stride};
+    run_band(&(band_product){
+        .weights = s->cell->weights, .lines = b->lines, .rows = b->rows, .K = I,
+        .x = s->x + b->row * s->x_stride, .x_stride = s->x_stride,
+        .panel = s->packed + s->at->w + b->first_line * gi_line_floats(s->cell->weights, I),
+        .start = s->packed + s->at->bias + first, .out = b->sums, .out_stride = BAND_STRIDE});
+    return (band_start){b->sums, BAND_STRIDE};
+}
+
+/* sums = start + R v, where v [rows, H] is h or r h and R's panels begin at `panels`. */
+static void band_state(const gi_step *s, const cell_band *b, band_start start, const float *v, int64_t v_stride, int64_t panels) {
+    const int64_t H = s->cell->hidden_size;
+    run_band(&(band_product){
+        .weights = s->cell->weights, .lines = b->lines, .rows = b->rows, .K = H,
+        .x = v + b->row * v_stride, .x_stride = v_stride,
+        .panel = s->packed + panels + b->first_line * gi_line_floats(s->cell->weights, H),
+        .start = start.p, .start_stride = start.stride, .out = b->sums, .out_stride = BAND_STRIDE});
+}
+
+static void cell_bands(const gi_step *s, cell_band_fn *band, int64_t block, int64_t first_line, int lines) {
+    _Alignas(64) float sums[BAND_ROWS * BAND_STRIDE];
+    for (int64_t row = 0, rows; row < s->rows; row += rows) {
+        rows = s->rows - row < BAND_ROWS ? s->rows - row : BAND_ROWS;
+        band(s, &(cell_band){block, row, rows, first_line, lines, sums});
+    }
 }
 
 /* One vector of new states, from unit `unit` on. */
@@ -117,45 +157,47 @@ GI_INLINE void cell_row(const gi_step *s, const cell_tiles *tiles, int64_t block
 /* All rows of it. */
 static void cell_rows(const gi_step *s, const cell_tiles *tiles, int64_t block) {
     int64_t row = 0;
-    for (; V_TILE_ROWS > 1 && s->rows - row >= V_TILE_ROWS; row += V_TILE_ROWS)
+    for (; TILE_ROWS > 1 && s->rows - row >= TILE_ROWS; row += TILE_ROWS)
         for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->most(s, block, row, part);
-    for (; V_TILE_ROWS > 4 && tiles->four && s->rows - row >= 4; row += 4)
+    for (; TILE_ROWS > 4 && tiles->four && s->rows - row >= 4; row += 4)
         for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->four(s, block, row, part);
-    for (; V_TILE_ROWS > 2 && tiles->two && s->rows - row >= 2; row += 2)
+    for (; TILE_ROWS > 2 && tiles->two && s->rows - row >= 2; row += 2)
         for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->two(s, block, row, part);
     for (; row < s->rows; row++) cell_row(s, tiles, block, row);
 }
 
-/* Blocks, several at once for a single row. `backward` reads them from the last to the first: what the step before read
- * last is still in the nearest cache. */
-static __attribute__((noinline)) void cell_many(const gi_step *s, const cell_tiles *tiles) {
+/* Blocks of `lines` gates, several at once for a single row. `backward` reads them from the last to the first: what the step before
+ * read last is still in the nearest cache. */
+static __attribute__((noinline)) void cell_many(const gi_step *s, const cell_tiles *tiles, cell_band_fn *band, int lines) {
     const int64_t at_once = s->rows == 1 && tiles->row_blocks ? V_ROW_BLOCKS : 1, count = s->end_block - s->first_block;
     for (int64_t done = 0, taken; done < count; done += taken) {
         taken = count - done < at_once ? 1 : at_once;
         const int64_t block = s->backward ? s->end_block - done - taken : s->first_block + done;
-        if (taken == 1) cell_rows(s, tiles, block);
-        else tiles->row_blocks(s, block, 0, 0);
+        if (taken > 1) tiles->row_blocks(s, block, 0, 0);
+        else if (HAS_BANDS && s->rows > 1) cell_bands(s, band, block, block * lines, lines);
+        else cell_rows(s, tiles, block);
     }
 }
 
 /* The step's blocks. Small cells would notice the way through the loops. */
-GI_INLINE void cell_blocks(const gi_step *s, const cell_tiles *tiles) {
+GI_INLINE void cell_blocks(const gi_step *s, const cell_tiles *tiles, cell_band_fn *band, const int lines) {
     if (s->rows == 1 && s->end_block - s->first_block == 1) cell_row(s, tiles, s->first_block, 0);
-    else cell_many(s, tiles);
+    else cell_many(s, tiles, band, lines);
 }
 
 /* `name`: a tile of one row and one block that takes a piece of W x along. */
-#define GI_DEFINE_AHEAD(name, tile, lines) GI_DEFINE_FORM(name, tile, 1, {GI_WEIGHTS_F32, 1, 1, lines, V_WIDE_PARTS}, V_AHEAD)
+#define GI_DEFINE_AHEAD(name, tile, lines) GI_DEFINE_FORM(name, tile, 1, {GI_WEIGHTS_F32, 1, 1, lines, V_WIDE_PARTS, 0}, V_AHEAD)
 
 static void ahead_blocks(const gi_step *s, cell_tile_fn *tile) {
     for (int64_t i = s->first_block; i < s->end_block; i++) tile(s, s->backward ? s->end_block - 1 - (i - s->first_block) : i, 0, 0);
 }
 
 /* Grouped panels: GI_DENSE_GROUP neighbouring blocks lie side by side, fewer in the last. tiles [lines - 1]. */
-static void cell_groups(const gi_step *s, const cell_tiles *const *tiles) {
+static void cell_groups(const gi_step *s, const cell_tiles *const *tiles, cell_band_fn *band) {
     for (int64_t block = s->first_block; block < s->end_block; block += GI_DENSE_GROUP) {
         const int64_t left = s->end_block - block, lines = left < GI_DENSE_GROUP ? left : GI_DENSE_GROUP;
-        cell_rows(s, &tiles[lines - 1][s->cell->weights], block);
+        if (HAS_BANDS && s->rows > 1) cell_bands(s, band, block, block, (int)lines);
+        else cell_rows(s, &tiles[lines - 1][s->cell->weights], block);
     }
 }
 #define GI_DEFINE_GROUPED_CELL(name, tile, plain)                                                                 \
@@ -165,4 +207,4 @@ static void cell_groups(const gi_step *s, const cell_tiles *const *tiles) {
     GI_DEFINE_CELL(name##_4, tile, plain, 4)                                                                      \
     static const cell_tiles *const name[GI_DENSE_GROUP] = {name##_1, name##_2, name##_3, name##_4};
 
-#define GI_TILE_VECTORS (V_WIDE_PARTS * (V_TILE_ROWS > V_ROW_BLOCKS ? V_TILE_ROWS : V_ROW_BLOCKS))
+#define GI_TILE_VECTORS (V_WIDE_PARTS * (TILE_ROWS > V_ROW_BLOCKS ? TILE_ROWS : V_ROW_BLOCKS))

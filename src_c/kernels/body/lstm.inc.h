@@ -18,6 +18,14 @@ GI_INLINE lstm_state lstm_update_general(const gi_cell *cell, const float *peep,
     return (lstm_state){next, v_mul(gate_value(cell, x[1], 0), activate(&cell->act[2], next))};
 }
 
+/* One vector of new states, from unit `unit` on. */
+GI_INLINE void lstm_store(const gi_step *s, int64_t row, int64_t unit, lstm_state next) {
+    const int64_t lanes = s->cell->hidden_size - unit;
+    store_lanes(s->c_next + row * s->c_next_stride + unit, next.c, lanes);
+    if (s->c_again) store_lanes(s->c_again + row * s->c_stride + unit, next.c, lanes);
+    store_h(s, row, unit, next.h);
+}
+
 GI_INLINE void lstm_tile(const gi_step *s, const cell_form f, cell_spot spot) {
     v_f acc[GI_TILE_VECTORS * 4];
     const int has_peephole = !f.plain && s->packed[0] != 0;
@@ -30,14 +38,31 @@ GI_INLINE void lstm_tile(const gi_step *s, const cell_form f, cell_spot spot) {
         const v_f c = load_lanes(s->c + row * s->c_stride + unit, lanes);
         v_f x[4] = {gate_of(acc, f.t, 0, i), gate_of(acc, f.t, 1, i), gate_of(acc, f.t, 2, i), gate_of(acc, f.t, 3, i)};
         const lstm_state next = f.plain ? lstm_update(x, c) : lstm_update_general(s->cell, peep, x, c);
-        store_lanes(s->c_next + row * s->c_next_stride + unit, next.c, lanes);
-        if (s->c_again) store_lanes(s->c_again + row * s->c_stride + unit, next.c, lanes);
-        store_h(s, row, unit, next.h);
+        lstm_store(s, row, unit, next);
     }
 }
 
 GI_DEFINE_COMMON_CELL(lstm_plain, lstm_tile, 4)
 GI_DEFINE_CELL(lstm_general, lstm_tile, 0, 4)
+
+GI_INLINE void lstm_band(const gi_step *s, const cell_band *b, const int plain) {
+    const int64_t H = s->cell->hidden_size;
+    const float *peep = !plain && s->packed[0] != 0 ? s->packed + s->at->extra + b->block * 3 * GI_BLOCK : NULL;
+    band_state(s, b, band_input(s, b), s->h, s->h_stride, s->at->r);
+    for (int64_t m = 0; m < b->rows; m++) {
+        for (int64_t lane = 0; lane < GI_BLOCK; lane += V_LANES) {
+            const int64_t unit = b->block * GI_BLOCK + lane, row = b->row + m, lanes = H - unit;
+            const float *sums = b->sums + m * BAND_STRIDE + lane;
+            const v_f c = load_lanes(s->c + row * s->c_stride + unit, lanes);
+            v_f x[4] = {v_load(sums), v_load(sums + GI_BLOCK), v_load(sums + 2 * GI_BLOCK), v_load(sums + 3 * GI_BLOCK)};
+            const lstm_state next = plain ? lstm_update(x, c) : lstm_update_general(s->cell, peep ? peep + lane : NULL, x, c);
+            lstm_store(s, row, unit, next);
+        }
+    }
+}
+
+static void lstm_band_plain(const gi_step *s, const cell_band *b) { lstm_band(s, b, 1); }
+static void lstm_band_general(const gi_step *s, const cell_band *b) { lstm_band(s, b, 0); }
 
 GI_DEFINE_AHEAD(lstm_ahead, lstm_tile, 4)
 
@@ -46,6 +71,6 @@ static void lstm_step(const gi_step *s) {
         ahead_blocks(s, lstm_ahead);
         return;
     }
-    const cell_tiles *tiles = s->at->plain && s->packed[0] == 0 ? lstm_plain : lstm_general;
-    cell_blocks(s, &tiles[s->cell->weights]);
+    const int plain = s->at->plain && s->packed[0] == 0;
+    cell_blocks(s, &(plain ? lstm_plain : lstm_general)[s->cell->weights], plain ? lstm_band_plain : lstm_band_general, 4);
 }

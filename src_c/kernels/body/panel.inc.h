@@ -1,7 +1,8 @@
 /* Panels into registers: the inner loop of every dense layer and every gate. Formats of a panel: see kernels.h.
  *
  * Parameters, from isa/vec_<isa>.h: V_LANES, V_PARTS, and
- *   V_TILE_ROWS   rows whose accumulators fit in registers with 4 lines of one vector each
+ *   V_TILE_SUMS   accumulators of several rows that fit in registers next to what they multiply
+ *   V_PAIR_SUMS   the same where a turn of the loop is two steps: 16-bit weights on an odd number of lines
  *   V_WIDE_PARTS  vectors of a block that a single row takes at once, so that each cache line is read once
  *   V_ROW_BLOCKS  blocks of a cell that a single row takes at once, so that enough chains are in flight
  * A tile is rows x lines x parts accumulators; its counts are literals at every call, so that they live in registers.
@@ -10,8 +11,13 @@
 #define GI_INLINE static inline __attribute__((always_inline))
 #define GI_UNROLL _Pragma("GCC unroll 32")
 
-/* The counts of a tile. Accumulators lie as [blocks][rows][lines][parts]; several blocks only for a single row. */
-typedef struct tile_shape { int weights, blocks, rows, lines, parts; } tile_shape;
+/* The counts of a tile. Accumulators lie as [blocks][rows][lines][parts]; several blocks only for a single row. keeps: it
+ * stores the weights it reads as float32 lines for the tiles after it. */
+typedef struct tile_shape { int weights, blocks, rows, lines, parts, keeps; } tile_shape;
+
+/* Several rows: where a line is one vector, in tiles of TILE_ROWS rows that keep their sums in registers over all of K, else in
+ * bands (band.inc.h). */
+enum { HAS_BANDS = V_PARTS > 1, TILE_ROWS = HAS_BANDS ? 1 : V_TILE_SUMS / GI_DENSE_GROUP };
 
 /* acc [rows][lines][parts] of one block = start + m * stride, line by line; stride 0 starts every row from the same bias. */
 GI_INLINE void start_from(v_f *acc, const int rows, const int lines, const int parts, const float *start, int64_t stride) {
@@ -25,7 +31,8 @@ GI_INLINE void start_from(v_f *acc, const int rows, const int lines, const int p
 
 /* Where the rows of a tile begin. Pointers the compiler knows nothing about stay in registers; else it derives more of them
  * than there are registers. */
-typedef struct tile_x { const float *row[V_TILE_ROWS]; } tile_x;
+enum { MOST_ROWS = 6 };
+typedef struct tile_x { const float *row[MOST_ROWS]; } tile_x;
 
 GI_INLINE tile_x rows_of(const float *x, int64_t x_stride, const int rows) {
     tile_x at;
@@ -42,8 +49,13 @@ GI_INLINE void settle(v_f *acc, const tile_shape t) {
     for (int i = 0; i < t.blocks * t.rows * t.lines * t.parts; i++) acc[i] = v_settle(acc[i]);
 }
 
-/* Vector i of a step's lines [lines][parts]. At `at`: the step's float32 lines, or the words of two steps, of which it is the
- * first (half 0) or the second. */
+/* Where vector i of a step's lines [lines][parts] begins among their lanes. */
+GI_INLINE int64_t lane_of(const tile_shape t, const int first_part, const int i) {
+    return i / t.parts * GI_BLOCK + (first_part + i % t.parts) * V_LANES;
+}
+
+/* That vector. At `at`: the step's float32 lines, its words, or those of two steps with an odd number of lines, of
+ * which it is the first (half 0) or the second. */
 GI_INLINE v_f weight_of(const tile_shape t, const int first_part, const float *at, const int half, const int i) {
     const int line = i / t.parts, part = first_part + i % t.parts, pairs = t.lines / 2, alone = line == 2 * pairs;
     if (t.weights == GI_WEIGHTS_F32) return v_load(at + line * GI_BLOCK + part * V_LANES);
@@ -52,113 +64,73 @@ GI_INLINE v_f weight_of(const tile_shape t, const int first_part, const float *a
     return t.weights == GI_WEIGHTS_BF16 ? v_load_bf16(words, part, which) : v_load_f16(words, part, which);
 }
 
-/* acc of one block += x [rows] of step k * its weights. Of several rows and the weights, what there is less of stays in registers. */
+/* acc of one block += x [rows] of step k * its weights. Of several rows and the weights, what there is less of stays in registers.
+ * keep [lines][16]: where the step's weights go as float32, if they are kept. */
 GI_INLINE void multiply_add(v_f *acc, const tile_shape t, const int first_part, const tile_x *x, int64_t k, const float *at,
-                            const int half) {
+                            const int half, float *keep) {
     const int width = t.lines * t.parts;
-    v_f held[V_TILE_ROWS + GI_DENSE_GROUP * V_PARTS];
+    v_f held[MOST_ROWS + GI_DENSE_GROUP * V_PARTS];
     if (t.rows > 1 && t.rows < width) {
         GI_UNROLL
         for (int m = 0; m < t.rows; m++) held[m] = v_set1(x->row[m][k]);
         GI_UNROLL
         for (int i = 0; i < width; i++) {
             const v_f w = weight_of(t, first_part, at, half, i);
+            if (t.weights != GI_WEIGHTS_F32) __asm__ volatile("" : "+r"(at)); /* words that wait for their other half take registers */
+            if (t.keeps) v_store(keep + lane_of(t, first_part, i), w);
             GI_UNROLL
-            for (int m = 0; m < t.rows; m++) acc[m * width + i] = v_fma(held[m], w, acc[m * width + i]);
+            for (int m = 0; m < t.rows; m++) acc[m * width + i] = v_accumulate(acc[m * width + i], held[m], w);
         }
         return;
     }
     GI_UNROLL
-    for (int i = 0; i < width; i++) held[i] = weight_of(t, first_part, at, half, i);
+    for (int i = 0; i < width; i++) {
+        held[i] = weight_of(t, first_part, at, half, i);
+        if (t.keeps) v_store(keep + lane_of(t, first_part, i), held[i]);
+    }
     GI_UNROLL
     for (int m = 0; m < t.rows; m++) {
         const v_f xk = v_set1(x->row[m][k]);
         GI_UNROLL
-        for (int i = 0; i < width; i++) acc[m * width + i] = v_fma(xk, held[i], acc[m * width + i]);
+        for (int i = 0; i < width; i++) {
+            v_f *sum = &acc[m * width + i];
+            *sum = t.rows > 1 ? v_accumulate(*sum, xk, held[i]) : v_fma(xk, held[i], *sum);
+        }
     }
 }
 
 /* One step in every block. */
 GI_INLINE void step_all(v_f *acc, const tile_shape t, const int first_part, const tile_x *x, int64_t k, const float *at,
-                        int64_t block_stride, const int half) {
+                        int64_t block_stride, const int half, float *keep) {
     GI_UNROLL
     for (int b = 0; b < t.blocks; b++)
-        multiply_add(acc + b * t.rows * t.lines * t.parts, t, first_part, x, k, at + b * block_stride, half);
+        multiply_add(acc + b * t.rows * t.lines * t.parts, t, first_part, x, k, at + b * block_stride, half, keep);
     if (V_REGISTERS > 16) settle(acc, t);
 }
 
-/* Panels per block: float32 [K][lines][16], 16 bits [ceil(K / 2)][lines][16] words. */
-GI_INLINE void accumulate_steps(v_f *acc, const tile_shape t, const int first_part, const tile_x *x, int64_t K, const float *panel) {
-    const int two = t.weights != GI_WEIGHTS_F32;
-    const int64_t stride = t.lines * GI_BLOCK, block_stride = (two ? (K + 1) / 2 : K) * stride;
+/* Panels per block: float32 [K][lines][16]; 16 bits [K][lines / 2][16] words, or of an odd number of lines
+ * [ceil(K / 2)][lines][16] words of two steps. keep [K][lines][16], if the tile keeps. */
+GI_INLINE void accumulate_steps(v_f *acc, const tile_shape t, const int first_part, const tile_x *x, int64_t K, const float *panel,
+                                float *keep) {
+    const int two = t.weights != GI_WEIGHTS_F32 && t.lines % 2, width = t.lines * GI_BLOCK;
+    const int64_t stride = t.weights == GI_WEIGHTS_F32 || two ? width : width / 2;
+    const int64_t block_stride = t.lines * gi_line_floats(t.weights, K);
     int64_t k = 0;
     for (; k < K - two; k += 1 + two, panel += stride) {
-        step_all(acc, t, first_part, x, k, panel, block_stride, 0);
-        if (two) step_all(acc, t, first_part, x, k + 1, panel, block_stride, 1);
+        step_all(acc, t, first_part, x, k, panel, block_stride, 0, keep);
+        if (t.keeps) keep += width;
+        if (two) step_all(acc, t, first_part, x, k + 1, panel, block_stride, 1, keep);
+        if (two && t.keeps) keep += width;
     }
-    if (k < K) step_all(acc, t, first_part, x, k, panel, block_stride, 0);
+    if (k < K) step_all(acc, t, first_part, x, k, panel, block_stride, 0, keep);
 }
-
-GI_INLINE void accumulate_once(v_f *acc, const tile_shape t, const int first_part, const float *x, int64_t x_stride, int64_t K,
-                               const float *panel) {
-    const tile_x rows = rows_of(x, x_stride, t.rows);
-    accumulate_steps(acc, t, V_PARTS == 1 ? 0 : first_part, &rows, K, panel);
-    settle(acc, t);
-}
-
-/* Several rows and parts are more sums than registers. Parts then take turns of TURN_STEPS steps, so that the second finds the cache
- * lines of the first in L1; in between sums rest in memory. A turn is a function of its own, for the registers' sake. */
-#if V_TILE_ROWS > 1 && V_WIDE_PARTS > 1
-enum { TURN_STEPS = 64 };
-typedef void turn_fn(v_f *acc, int part, const float *x, int64_t x_stride, int64_t K, const float *panel);
-
-GI_INLINE void take_turn(v_f *acc, const tile_shape t, const int part, const float *x, int64_t x_stride, int64_t K, const float *panel) {
-    v_f sums[V_TILE_ROWS * GI_DENSE_GROUP];
-    GI_UNROLL
-    for (int i = 0; i < t.rows * t.lines; i++) sums[i] = acc[i * V_WIDE_PARTS];
-    accumulate_once(sums, t, part, x, x_stride, K, panel);
-    GI_UNROLL
-    for (int i = 0; i < t.rows * t.lines; i++) acc[i * V_WIDE_PARTS] = sums[i];
-}
-
-#define GI_DEFINE_TURN(name, ...)                                                                                 \
-    static __attribute__((noinline)) void name(v_f *acc, int part, const float *x, int64_t x_stride, int64_t K,   \
-                                               const float *panel) {                                              \
-        take_turn(acc, (tile_shape){__VA_ARGS__, 1}, part, x, x_stride, K, panel);                                \
-    }
-#define GI_DEFINE_TURNS(name, weights, rows)                                                                      \
-    GI_DEFINE_TURN(name##_1, weights, 1, rows, 1)                                                                 \
-    GI_DEFINE_TURN(name##_2, weights, 1, rows, 2)                                                                 \
-    GI_DEFINE_TURN(name##_3, weights, 1, rows, 3)                                                                 \
-    GI_DEFINE_TURN(name##_4, weights, 1, rows, 4)                                                                 \
-    static turn_fn *const name[GI_DENSE_GROUP] = {name##_1, name##_2, name##_3, name##_4};
-GI_DEFINE_TURNS(most_f32, GI_WEIGHTS_F32, V_TILE_ROWS)
-GI_DEFINE_TURNS(most_bf16, GI_WEIGHTS_BF16, V_TILE_ROWS)
-GI_DEFINE_TURNS(most_f16, GI_WEIGHTS_F16, V_TILE_ROWS)
-GI_DEFINE_TURNS(two_f32, GI_WEIGHTS_F32, 2)
-GI_DEFINE_TURNS(two_bf16, GI_WEIGHTS_BF16, 2)
-GI_DEFINE_TURNS(two_f16, GI_WEIGHTS_F16, 2)
-static turn_fn *const *const most_turns[GI_WEIGHTS_COUNT] = {most_f32, most_bf16, most_f16};
-static turn_fn *const *const two_turns[GI_WEIGHTS_COUNT] = {two_f32, two_bf16, two_f16};
-
-GI_INLINE void accumulate_in_turns(v_f *acc, const tile_shape t, const int first_part, const float *x, int64_t x_stride, int64_t K,
-                                   const float *panel) {
-    turn_fn *const turn = (t.rows == V_TILE_ROWS ? most_turns : two_turns)[t.weights][t.lines - 1];
-    for (int64_t k = 0; k < K; k += TURN_STEPS) {
-        const int64_t count = K - k < TURN_STEPS ? K - k : TURN_STEPS;
-        const float *lines = panel + k / TURN_STEPS * t.lines * gi_line_floats(t.weights, TURN_STEPS);
-        for (int part = 0; part < t.parts; part++) turn(acc + part, first_part + part, x + k, x_stride, count, lines);
-    }
-}
-#else
-#define accumulate_in_turns accumulate_once
-#endif
 
 /* acc += x [rows, K] * panel, for the parts from `first_part` on of each line. */
 GI_INLINE void accumulate(v_f *acc, const tile_shape t, const int first_part, const float *x, int64_t x_stride, int64_t K,
-                          const float *panel) {
-    if (t.rows > 1 && t.parts > 1) accumulate_in_turns(acc, t, first_part, x, x_stride, K, panel);
-    else accumulate_once(acc, t, first_part, x, x_stride, K, panel);
+                          const float *panel, float *keep) {
+    const tile_x rows = rows_of(x, x_stride, t.rows);
+    accumulate_steps(acc, t, V_PARTS == 1 ? 0 : first_part, &rows, K, panel, keep);
+    settle(acc, t);
 }
 
 /* Lanes of a vector at unit `first` that are inside `size`: below 1 none, V_LANES or more all. */

@@ -1,14 +1,14 @@
-/* Products on panels. Rows are taken in tiles of V_TILE_ROWS, 4, 2 and 1. */
+/* Products on panels. Rows are taken in tiles of TILE_ROWS, 4, 2 and 1, or in bands. */
 
 /* Calls body(rows, parts, first row, first part) over all tiles of `total` rows of one block, with literal rows and parts. */
 #define GI_FOR_TILES(total, body)                                                                                   \
     do {                                                                                                            \
         int64_t row_ = 0;                                                                                           \
-        for (; (total) - row_ >= V_TILE_ROWS && V_TILE_ROWS > 1; row_ += V_TILE_ROWS)                               \
-            for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(V_TILE_ROWS, V_WIDE_PARTS, row_, part_);\
-        for (; (total) - row_ >= 4 && V_TILE_ROWS > 4; row_ += 4)                                                   \
+        for (; (total) - row_ >= TILE_ROWS && TILE_ROWS > 1; row_ += TILE_ROWS)                                     \
+            for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(TILE_ROWS, V_WIDE_PARTS, row_, part_); \
+        for (; (total) - row_ >= 4 && TILE_ROWS > 4; row_ += 4)                                                     \
             for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(4, V_WIDE_PARTS, row_, part_);         \
-        for (; (total) - row_ >= 2 && V_TILE_ROWS > 2; row_ += 2)                                                   \
+        for (; (total) - row_ >= 2 && TILE_ROWS > 2; row_ += 2)                                                     \
             for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(2, V_WIDE_PARTS, row_, part_);         \
         for (; row_ < (total); row_++)                                                                              \
             for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(1, V_WIDE_PARTS, row_, part_);         \
@@ -16,11 +16,11 @@
 
 /* One tile of one group of `t.lines` blocks that starts at output `first`. */
 GI_INLINE void product_tile(const gi_product *p, const tile_shape t, int64_t first, const float *panel, int64_t row, int part) {
-    v_f acc[V_TILE_ROWS * GI_DENSE_GROUP * V_WIDE_PARTS];
+    v_f acc[TILE_ROWS * GI_DENSE_GROUP * V_WIDE_PARTS];
     const int64_t lane = part * V_LANES;
     const int width = t.lines * t.parts;
     start_from(acc, t.rows, t.lines, t.parts, p->bias + first + lane, 0);
-    accumulate(acc, t, part, p->x + row * p->x_stride, p->x_stride, p->K, panel);
+    accumulate(acc, t, part, p->x + row * p->x_stride, p->x_stride, p->K, panel, NULL);
     GI_UNROLL
     for (int i = 0; i < t.rows * width; i++) {
         const int64_t n = first + i % width / t.parts * GI_BLOCK + lane + i % t.parts * V_LANES;
@@ -29,9 +29,29 @@ GI_INLINE void product_tile(const gi_product *p, const tile_shape t, int64_t fir
 }
 
 GI_INLINE void product_group(const gi_product *p, const int weights, const int lines, int64_t first, const float *panel) {
-#define TILE(rows, parts, row, part) product_tile(p, (tile_shape){weights, 1, rows, lines, parts}, first, panel, row, part)
+#define TILE(rows, parts, row, part) product_tile(p, (tile_shape){weights, 1, rows, lines, parts, 0}, first, panel, row, part)
     GI_FOR_TILES(p->rows, TILE);
 #undef TILE
+}
+
+/* Outputs that end within a line go through sums of whole lines. */
+static void store_sums(const gi_product *p, const float *sums, int64_t row, int64_t rows, int64_t first) {
+    for (int64_t m = 0; m < rows; m++)
+        for (int64_t n = first; n < p->width; n += V_LANES)
+            store_lanes(p->out + (row + m) * p->out_stride + n, v_load(sums + m * BAND_STRIDE + n - first), p->width - n);
+}
+
+static void product_rows(const gi_product *p, int64_t lines, int64_t first, const float *panel) {
+    _Alignas(64) float sums[BAND_ROWS * BAND_STRIDE];
+    const int whole = first + lines * GI_BLOCK <= p->width;
+    for (int64_t row = 0, rows; row < p->rows; row += rows) {
+        rows = p->rows - row < BAND_ROWS ? p->rows - row : BAND_ROWS;
+        run_band(&(band_product){.weights = p->weights, .lines = (int)lines, .rows = rows, .K = p->K,
+                                 .x = p->x + row * p->x_stride, .x_stride = p->x_stride, .panel = panel, .start = p->bias + first,
+                                 .out = whole ? p->out + row * p->out_stride + first : sums,
+                                 .out_stride = whole ? p->out_stride : BAND_STRIDE});
+        if (!whole) store_sums(p, sums, row, rows, first);
+    }
 }
 
 GI_INLINE void product_groups(const gi_product *p, const int weights) {
@@ -39,6 +59,10 @@ GI_INLINE void product_groups(const gi_product *p, const int weights) {
     for (int64_t block = 0; block < blocks; block += p->lines) {
         const int64_t lines = blocks - block < p->lines ? blocks - block : p->lines, first = block * GI_BLOCK;
         const float *panel = p->panels + block * block_floats;
+        if (HAS_BANDS && p->rows > 1) {
+            product_rows(p, lines, first, panel);
+            continue;
+        }
         switch (lines) {
         case 4: product_group(p, weights, 4, first, panel); break;
         case 3: product_group(p, weights, 3, first, panel); break;

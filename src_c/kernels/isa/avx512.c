@@ -19,6 +19,7 @@
 
 #include "../body/math.inc.h"
 #include "../body/panel.inc.h"
+#include "../body/band.inc.h"
 #include "../body/product.inc.h"
 #include "../body/slide.inc.h"
 #include "../body/ahead.inc.h"

@@ -8,7 +8,8 @@
 #define V_LANES 8
 #define V_PARTS 2
 #define V_REGISTERS 16
-#define V_TILE_ROWS 3   /* 12 of 16 registers accumulate */
+#define V_TILE_SUMS 12
+#define V_PAIR_SUMS 9
 #define V_WIDE_PARTS 2
 #define V_ROW_BLOCKS 1
 #define V_POW2_BIAS 12583039.0f
@@ -49,6 +50,10 @@ V_INLINE v_f v_sub(v_f a, v_f b) { return _mm256_sub_ps(a, b); }
 V_INLINE v_f v_mul(v_f a, v_f b) { return _mm256_mul_ps(a, b); }
 V_INLINE v_f v_div(v_f a, v_f b) { return _mm256_div_ps(a, b); }
 V_INLINE v_f v_fma(v_f a, v_f b, v_f c) { return _mm256_fmadd_ps(a, b, c); }
+V_INLINE v_f v_accumulate(v_f sum, v_f a, v_f b) {
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+    return sum;
+}
 V_INLINE v_f v_sqrt(v_f a) { return _mm256_sqrt_ps(a); }
 V_INLINE v_f v_abs(v_f a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 V_INLINE v_f v_neg(v_f a) { return _mm256_xor_ps(_mm256_set1_ps(-0.0f), a); }

@@ -9,7 +9,8 @@
 #define V_LANES 16
 #define V_PARTS 1
 #define V_REGISTERS 32
-#define V_TILE_ROWS 6   /* 24 of 32 registers accumulate */
+#define V_TILE_SUMS 24
+#define V_PAIR_SUMS 24
 #define V_WIDE_PARTS 1
 #define V_ROW_BLOCKS 2
 #define V_POW2_BIAS 12583039.0f
@@ -45,6 +46,7 @@ V_INLINE v_f v_sub(v_f a, v_f b) { return _mm512_sub_ps(a, b); }
 V_INLINE v_f v_mul(v_f a, v_f b) { return _mm512_mul_ps(a, b); }
 V_INLINE v_f v_div(v_f a, v_f b) { return _mm512_div_ps(a, b); }
 V_INLINE v_f v_fma(v_f a, v_f b, v_f c) { return _mm512_fmadd_ps(a, b, c); }
+V_INLINE v_f v_accumulate(v_f sum, v_f a, v_f b) { return _mm512_fmadd_ps(a, b, sum); }
 V_INLINE v_f v_sqrt(v_f a) { return _mm512_sqrt_ps(a); }
 V_INLINE v_f v_abs(v_f a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a); }
 V_INLINE v_f v_neg(v_f a) { return _mm512_xor_ps(_mm512_set1_ps(-0.0f), a); }

@@ -8,6 +8,7 @@
  *   v_load_bf16 v_load_f16    of a line of 16 words that holds two lines of 16-bit weights: part `part` of line `half`,
  *                      as float32. bf16: word j is lane j of line 0 in its low half, of line 1 in its high half.
  *                      f16: 16 lanes of line 0, then 16 of line 1
+ *   v_accumulate(s, a, b)     v_fma(a, b, s) in the register of s: where every register holds a sum, GCC moves them about
  *   v_settle(a)        a, in a register of its own from here on: for values that go from one loop to the next
  *   v_load_or          as v_load_n, but the other lanes are those of `fill`
  *   v_down(a, n)       lane i + n of a in lane i, for i < n; the other lanes hold some lane of a. n: a power of 2
@@ -39,7 +40,8 @@
 #define V_LANES 1
 #define V_PARTS 16
 #define V_REGISTERS 16
-#define V_TILE_ROWS 1
+#define V_TILE_SUMS 4
+#define V_PAIR_SUMS 4
 #define V_WIDE_PARTS 1
 #define V_ROW_BLOCKS 1
 #define V_POW2_BIAS 12583039.0f /* 1.5 * 2^23 + 127: an integral n added to it lands in the low mantissa bits, biased */
@@ -82,6 +84,7 @@ V_INLINE v_f v_sub(v_f a, v_f b) { return a - b; }
 V_INLINE v_f v_mul(v_f a, v_f b) { return a * b; }
 V_INLINE v_f v_div(v_f a, v_f b) { return a / b; }
 V_INLINE v_f v_fma(v_f a, v_f b, v_f c) { return fmaf(a, b, c); }
+V_INLINE v_f v_accumulate(v_f sum, v_f a, v_f b) { return fmaf(a, b, sum); }
 V_INLINE v_f v_sqrt(v_f a) { return sqrtf(a); }
 V_INLINE v_f v_abs(v_f a) { return fabsf(a); }
 V_INLINE v_f v_neg(v_f a) { return -a; }
