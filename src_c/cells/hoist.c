@@ -80,15 +80,9 @@ static const gi_ahead *aim_ahead(gi_hoist *h) {
     return &h->next;
 }
 
-static void next_chunk(gi_hoist *h, gi_seat *seat, gi_step *s) {
+void gi_hoist_next(gi_hoist *h, gi_seat *seat, gi_step *s) {
     h->first = h->end, h->end = end_of(h, h->first);
     if (!h->looks_ahead || h->first == 0) gi_team_phase(seat, hoist_share, h);
     else h->slot = GI_AHEAD_ROWS - h->slot;
     s->ahead = h->looks_ahead ? aim_ahead(h) : NULL;
-}
-
-void gi_hoist_aim(gi_hoist *h, gi_seat *seat, gi_step *s, int64_t index) {
-    if (index == h->end) next_chunk(h, seat, s);
-    h->next.step = index - h->first;
-    s->pre = gi_series_at(&h->layer->pre, h->slot + (h->layer->reverse ? h->end - 1 - index : index - h->first));
 }

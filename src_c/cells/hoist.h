@@ -13,7 +13,14 @@ typedef struct gi_hoist {
 } gi_hoist;
 
 void gi_hoist_start(gi_hoist *h, const gi_layer *l);
-/* Tells step `index`, one after the other, where its input product is; with the first of a chunk, makes that product. */
-void gi_hoist_aim(gi_hoist *h, gi_seat *seat, gi_step *s, int64_t index);
+/* Goes on to the next chunk, whose product it makes, or finds made. */
+void gi_hoist_next(gi_hoist *h, gi_seat *seat, gi_step *s);
+
+/* Tells step `index`, one after the other, where its input product is. */
+static inline void gi_hoist_aim(gi_hoist *h, gi_seat *seat, gi_step *s, int64_t index) {
+    if (index == h->end) gi_hoist_next(h, seat, s);
+    h->next.step = index - h->first;
+    s->pre = gi_series_at(&h->layer->pre, h->slot + (h->layer->reverse ? h->end - 1 - index : index - h->first));
+}
 
 #endif
