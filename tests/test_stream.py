@@ -11,6 +11,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from nets import cache_net, gather_net, recurrent_net, stateless_net, turned_state_net
+from onnx_models import model as onnx_model
+from onnx_models import node
 
 import gateinfer as gi
 
@@ -41,6 +43,30 @@ def test_steps_chunks_and_whole_are_the_same_bits(model, x):
         np.testing.assert_array_equal(np.concatenate(got), expected["y"])
         for state in model.states:
             np.testing.assert_array_equal(stream.state[state.input], expected[state.output])
+
+
+@pytest.mark.parametrize("isa", ["auto", "scalar"])
+@pytest.mark.parametrize("size", [3, 24, 40, 100])
+@pytest.mark.parametrize("inputs", ["x W R _ _ c c", "c W R _ _ c c", "c W R _ _ h c"])
+def test_a_state_that_is_read_in_several_places(inputs, size, isa):
+    """A layer that carries its state itself must not write it before all of its units have read the old one."""
+    rng = np.random.default_rng(size)
+    figures = {name: rng.normal(size=(1, 4 * size, size)).astype(np.float32) / 4 for name in "WR"}
+    x, *_, h, c = inputs.split()
+    lstm = node("LSTM", inputs, "_ hn cn", hidden_size=size)
+    shape = [1, 1, size]
+    ports = {name: shape for name in sorted({x, h, c})}
+    loaded = gi.load(onnx_model([lstm], ports, "hn cn", figures).SerializeToString(), isa=isa)
+    states = {"c": "cn"} | ({"h": "hn"} if "h" in ports else {})
+    stream = loaded.stream(states=states)
+    feeds = {name: np.zeros(shape, np.float32) for name in ports}
+    for frame in rng.normal(size=(4, *shape)).astype(np.float32):
+        given = {"x": frame} if "x" in ports else {}
+        wanted = dict(zip(("hn", "cn"), loaded.run(None, feeds | given), strict=True))
+        stream(**given)
+        feeds |= {name: wanted[output] for name, output in states.items()}
+        for name in states:
+            np.testing.assert_array_equal(stream.state[name], feeds[name])
 
 
 def test_batches_of_streams_are_independent(model):

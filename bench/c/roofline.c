@@ -104,7 +104,7 @@ static void report(const gi_kernels *kernels, double peak_flops, shape s) {
     /* A sequence reads R every step; a single step reads W, too. */
     const double bytes = G * H * H * (s.weights == GI_WEIGHTS_F32 ? 4 : 2) * (s.T > 1 ? 1 : 2), flops = 2 * G * H * 2 * H * M;
     const double bandwidth = read_bandwidth((int64_t)bytes), seconds = time_layer(kernels, s);
-    const double by_bytes = bytes / bandwidth + (s.T > 1 ? flops / 2 / peak_flops : 0), by_flops = flops / peak_flops;
+    const double by_bytes = bytes / bandwidth, by_flops = flops / peak_flops;
     const double limit = by_bytes > by_flops ? by_bytes : by_flops;
     printf("{\"cell\": \"%s\", \"size\": %lld, \"steps\": %lld, \"rows\": %lld, \"us\": %.4f, \"limit_us\": %.4f, \"share\": %.3f, "
            "\"GB_s\": %.1f, \"GFLOP_s\": %.1f}\n", names[s.kind], (long long)s.H, (long long)s.T, (long long)s.M, seconds * 1e6,

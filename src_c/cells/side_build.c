@@ -103,6 +103,6 @@ int gi_side_join(gi_builder *b, gi_recurrent_op *first, gi_recurrent_op *op, con
     g->layers[g->count] = op, g->asked[g->count++] = *r;
     if (g->count == 1) return GI_OK;
     pack(b, g);
-    first->op.run = run_group;
+    first->op.run = run_group, first->op.carry = NULL;
     return GI_OK;
 }

@@ -56,12 +56,20 @@ static int is_all_of(const gi_recurrent_op *op, int place, int tensor) {
     return at->tensor == tensor && at->offset == 0 && at->row_bytes == op->cell.hidden_size * (int64_t)sizeof(float);
 }
 
+/* Tensor `tensor` is what the layer reads at `place`, and nowhere else: blocks that come later still need the old one there. */
+static int is_read_once(const gi_recurrent_op *op, int place, int tensor) {
+    static const int inputs[] = {X, H0, C0};
+    for (int i = 0; i < 3; i++)
+        if (inputs[i] != place && op->places[inputs[i]].at.tensor == tensor) return 0;
+    return is_all_of(op, place, tensor);
+}
+
 /* h only where a tile has read all of a row before it writes. */
 static int carry(gi_op *base, int from, int to) {
     gi_recurrent_op *op = (gi_recurrent_op *)base;
     gi_single *p = &op->single;
-    const int of_h = p->fits_tile && is_all_of(op, HN, from) && is_all_of(op, H0, to);
-    const int of_c = is_all_of(op, CN, from) && is_all_of(op, C0, to);
+    const int of_h = p->fits_tile && is_all_of(op, HN, from) && is_read_once(op, H0, to);
+    const int of_c = is_all_of(op, CN, from) && is_read_once(op, C0, to);
     p->carries_h |= of_h, p->carries_c |= of_c;
     return of_h || of_c;
 }

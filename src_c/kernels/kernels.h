@@ -60,7 +60,7 @@ typedef struct gi_ahead {
 
 /* One step of a cell for `rows` rows and the units of the blocks first_block .. end_block - 1 (first_block a multiple of
  * GI_DENSE_GROUP): several callers may share a step. h_next may not overlap h; c_next and c_again may be c, h_again may be h
- * where tile_units are all units. */
+ * where tile_units are all units. Neither c_again nor h_again overlaps another input. */
 typedef struct gi_step {
     const gi_cell *cell;
     int64_t rows, first_block, end_block;
