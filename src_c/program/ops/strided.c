@@ -196,10 +196,11 @@ static void move_8(char *dst, int64_t dst_step, const char *src, int64_t src_ste
     for (int64_t i = 0; i < n; i++) memcpy(dst + i * dst_step, src + i * src_step, 8);
 }
 
-/* Pairs of interleaved elements (complex numbers, strides of 2) are the common strides. */
+/* Common strides: pairs of interleaved elements (complex numbers), and from the last element to the first. */
 static void move_words(char *dst, int64_t dst_step, const char *src, int64_t src_step, int64_t n) {
     if (dst_step == 4 && src_step == 8) move_4(dst, 4, src, 8, n);
     else if (dst_step == 8 && src_step == 4) move_4(dst, 8, src, 4, n);
+    else if (dst_step == 4 && src_step == -4) move_4(dst, 4, src, -4, n);
     else move_4(dst, dst_step, src, src_step, n);
 }
 

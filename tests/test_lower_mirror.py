@@ -1,0 +1,137 @@
+"""Convolutions whose filters mirror themselves: the answers of any convolution, for half the multiply-adds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pipeline import chain, check, make_model, node, random, run_model
+
+import gateinfer as gi
+
+
+def filters(count: int, taps: int, *, alone: int, kinds: str, seed: int = 1) -> np.ndarray:
+    """[count, 1, taps] in equal parts: "e" symmetric, "o" antisymmetric, "0" zeros. Only zeros stand alone."""
+    weights = random(count, 1, taps, seed=seed)
+    turned = weights[:, :, alone:][:, :, ::-1].copy()
+    for part, kind in zip(np.array_split(np.arange(count), len(kinds)), kinds, strict=True):
+        sign = {"e": 1, "o": -1, "0": 0}[kind]
+        weights[part, :, alone:] = (weights[part, :, alone:] + sign * turned[part]) * abs(sign) / 2
+    return weights
+
+
+def fourier(taps: int, window: np.ndarray) -> np.ndarray:
+    """The transform of a window as front ends store it, [taps + 2, 1, taps]: real parts, then imaginary ones."""
+    angles = 2 * np.pi * np.outer(np.arange(taps // 2 + 1), np.arange(taps)) / taps
+    half = np.concatenate([np.cos(angles), -np.sin(angles)]) * window
+    middle, bins = (taps - 1) // 2, taps // 2 + 1
+    half[:, taps - middle :] = np.repeat([[1], [-1]], bins, axis=0) * half[:, middle:0:-1]  # to the last bit
+    half[bins:, taps // 2] = 0
+    return half.astype(np.float32)[:, None]
+
+
+WINDOWS = [
+    dict(length=256),
+    dict(length=640, strides=[64]),
+    dict(length=300, strides=[3]),
+    dict(length=100, strides=[7], pads=[200, 90]),
+    dict(length=400, strides=[50], pads=[128, 0]),
+    dict(length=500, auto_pad="SAME_UPPER", strides=[40]),
+]
+
+
+@pytest.mark.parametrize("kinds", ["e", "o", "eo", "oe", "e0o0", "0"])
+@pytest.mark.parametrize("taps", [256, 33, 47])
+@pytest.mark.parametrize("alone", [0, 1])
+def test_any_mirrored_filters(kinds: str, taps: int, alone: int) -> None:
+    weights, x = filters(37, taps, alone=alone, kinds=kinds), random(2, 1, 300)
+    lowered = check(
+        node("Conv", "X W B", strides=[5]), {"X": x}, {"W": weights, "B": random(37, seed=2)}, atol=chain(taps)
+    )
+    positions = (300 - taps) // 5 + 1
+    assert lowered.program.macs <= 2 * positions * 37 * (taps // 2 + 1)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize("kinds", ["eo", "oe", "o"])
+def test_any_window(window: dict, kinds: str) -> None:
+    attrs = {name: value for name, value in window.items() if name != "length"}
+    constants = {"W": filters(40, 256, alone=1, kinds=kinds)}
+    check(node("Conv", "X W", **attrs), {"X": random(1, 1, window["length"])}, constants, opset=11, atol=chain(256))
+
+
+def run(x: np.ndarray, weights: np.ndarray, **attrs: object) -> np.ndarray:
+    model = make_model([node("Conv", "X W", **attrs)], {"X": x}, {"W": weights}, ["Y"], 22, np.float32)
+    return run_model(model, {"X": x})["Y"]
+
+
+def test_a_fourier_transform_fills_its_blocks() -> None:
+    """129 real parts and 129 imaginary ones, the first and last of which are zero, are 17 blocks of 16."""
+    weights = fourier(256, np.hanning(257)[:256])
+    x = random(1, 1, 640)
+    lowered = check(node("Conv", "X W", strides=[64]), {"X": x}, {"W": weights}, atol=chain(256))
+    spectrum = np.fft.rfft(
+        np.lib.stride_tricks.sliding_window_view(x[0, 0].astype(float), 256)[::64] * np.hanning(257)[:256]
+    )
+    found = run(x, weights, strides=[64])[0]
+    np.testing.assert_allclose(found[:129].T + 1j * found[129:].T, spectrum, atol=2 * chain(256))
+    assert lowered.program.macs == 7 * (130 + 128) * 129
+
+
+def test_scales_behind_it_are_folded() -> None:
+    nodes = [node("Conv", "X W B", "a", strides=[16]), node("Mul", "a k", "b"), node("Add", "b c")]
+    constants = {"W": filters(40, 64, alone=1, kinds="eo"), "B": random(40, seed=2),
+                 "k": random(40, 1, seed=3), "c": random(40, 1, seed=4)}  # fmt: skip
+    lowered = check(nodes, {"X": random(1, 1, 200)}, constants, atol=2 * chain(64))
+    assert lowered.program.op_names.count("binary") == 2  # sums and differences
+
+
+def is_mirrored(weights: np.ndarray, **attrs: object) -> bool:
+    x = random(1, weights.shape[1] * int(attrs.get("group", 1)), 300)
+    lowered = check(node("Conv", "X W", **attrs), {"X": x}, {"W": weights}, atol=chain(weights[0].size))
+    return "binary" in lowered.program.op_names
+
+
+def test_what_mirrors_itself_is_found_by_its_bits() -> None:
+    weights = filters(32, 64, alone=1, kinds="eo")
+    assert is_mirrored(weights)
+    for tap in (1, 32, 63):
+        other = weights.copy()
+        other[20, 0, tap] = np.nextafter(other[20, 0, tap], np.float32(2))
+        assert not is_mirrored(other), tap
+    assert not is_mirrored(weights.reshape(2, 16, 1, 64).swapaxes(0, 1).reshape(32, 1, 64))  # both kinds in turns
+    assert not is_mirrored(filters(32, 64, alone=1, kinds="eoe"))
+    assert not is_mirrored(filters(32, 31, alone=1, kinds="eo"))
+    assert not is_mirrored(filters(15, 64, alone=1, kinds="eo"))
+    assert not is_mirrored(weights, dilations=[2])
+
+
+@pytest.mark.parametrize("tap", [0, 1, 128, 255])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_spoils_every_filter_that_sees_it(tap: int, value: float) -> None:
+    """Also those whose weight there is 0."""
+    x, weights = random(1, 1, 512), fourier(256, np.hanning(257)[:256])
+    x[0, 0, tap] = value
+    found = run(x, weights, strides=[256])
+    assert not np.isfinite(found[0, :, 0]).any()
+    assert np.isfinite(found[0, :, 1]).all()
+
+
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
+def test_the_bits_do_not_depend_on_rows_lengths_or_instruction_set(isa: str) -> None:
+    weights = filters(40, 96, alone=1, kinds="eo")
+    x = random(3, 1, 1000)
+    model = make_model([node("Conv", "X W", strides=[32])], {"X": x}, {"W": weights}, ["Y"], 22)
+    for port in (*model.graph.input, *model.graph.output):
+        for axis, dim in enumerate(port.type.tensor_type.shape.dim):
+            if axis != 1:
+                dim.dim_param = f"{port.name}{axis}"
+    data = model.SerializeToString()
+    (whole,) = gi.load(data).run(None, {"X": x})
+    try:
+        loaded = gi.load(data, isa=isa)
+    except gi.GateInferError as error:
+        pytest.skip(str(error))
+    for row, first, positions in [(0, 0, 29), (1, 0, 1), (2, 5, 7), (2, 20, 9)]:
+        piece = x[row : row + 1, :, first * 32 : (first + positions - 1) * 32 + 96]
+        (found,) = loaded.run(None, {"X": piece})
+        np.testing.assert_array_equal(found[0], whole[row, :, first : first + positions])
