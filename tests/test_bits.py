@@ -252,7 +252,7 @@ def test_two_threads_give_the_bits_of_one(cell: str) -> None:
 LONG_CELLS = ("lstm", "lstm-peepholes", "lstm-bidirectional", "gru-linear", "gru-linear-reverse", "gru")
 LONG_SIZES = ((56, 40), (65, 70), (100, 50), (130, 131), (70, 300))
 """(H, I)."""
-LENGTHS = (11, 12, 13, 18, 23)
+LENGTHS = (13, 14, 19, 24, 25, 38)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

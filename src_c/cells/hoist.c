@@ -37,29 +37,31 @@ static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t
     }
 }
 
-/* Where looking ahead pays, in floats: R does not fit in L1, all weights fit in L3. */
-enum { AHEAD_R = 8 * 1024, AHEAD_WEIGHTS = 4 * 1024 * 1024 };
+/* Where looking ahead pays: steps; floats, so that R does not fit in L1, but all weights in L3. */
+enum { AHEAD_STEPS = GI_AHEAD_ROWS + 2, AHEAD_R = 8 * 1024, AHEAD_WEIGHTS = 4 * 1024 * 1024 };
 
 /* With few inputs, there is little to do beside a step. */
-static int pays_ahead(const gi_cell *c, int64_t T) {
+int gi_hoist_pays_ahead(const gi_kernels *kernels, const gi_cell *c, int64_t T) {
     const int64_t per_column = gi_cell_gates(c) * c->hidden_size, r = per_column * c->hidden_size, w = per_column * c->input_size;
-    return T >= 2 * GI_AHEAD_ROWS && r > AHEAD_R && r + w <= AHEAD_WEIGHTS && 2 * c->input_size >= c->hidden_size;
-}
-
-static int has_kernel_ahead(const gi_layer *l) {
-    const gi_cell *c = l->cell;
-    const int has_step = c->kind == GI_LSTM ? l->packed[0] == 0 : c->kind == GI_GRU && c->linear_before_reset;
-    return l->kernels->looks_ahead && has_step && l->at->plain && c->weights == GI_WEIGHTS_F32;
+    const int has_step = c->kind == GI_LSTM || (c->kind == GI_GRU && c->linear_before_reset);
+    return kernels->looks_ahead && has_step && c->weights == GI_WEIGHTS_F32 && T >= AHEAD_STEPS && r > AHEAD_R &&
+           r + w <= AHEAD_WEIGHTS && 2 * c->input_size >= c->hidden_size;
 }
 
 void gi_hoist_start(gi_hoist *h, const gi_layer *l) {
     h->layer = l, h->first = 0, h->end = l->projected ? l->T : 0, h->slot = 0;
-    h->looks_ahead = l->M == 1 && !l->projected && pays_ahead(l->cell, l->T) && has_kernel_ahead(l);
-    h->steps = h->looks_ahead ? GI_AHEAD_ROWS : l->pre_steps;
+    const int has_peephole = l->cell->kind == GI_LSTM && l->packed[0] != 0;
+    h->looks_ahead = l->M == 1 && l->T >= AHEAD_STEPS && l->ahead.p && l->at->plain && !has_peephole;
 }
 
-/* The end of a chunk that begins at step `first`, and the first of its times. */
-static int64_t end_of(const gi_hoist *h, int64_t first) { return h->layer->T - first < h->steps ? h->layer->T : first + h->steps; }
+/* The end of a chunk that begins at step `first`, and the first of its times. What one looks ahead for is a whole chunk: the first
+ * takes what is left over. */
+static int64_t end_of(const gi_hoist *h, int64_t first) {
+    const int64_t left = h->layer->T - first, part = left % GI_AHEAD_ROWS;
+    if (h->looks_ahead) return first + (part ? part : GI_AHEAD_ROWS);
+    return first + (left < h->layer->pre_steps ? left : h->layer->pre_steps);
+}
+
 static int64_t time_of(const gi_layer *l, int64_t first, int64_t end) { return l->reverse ? l->T - end : first; }
 
 /* Members take parts of the chunk's times. */
@@ -70,12 +72,29 @@ static void hoist_share(void *arg, int share, int shares) {
     if (count) hoist_input(h->layer, time_of(h->layer, h->first, h->end) + from, count, from);
 }
 
-/* The inputs of the next chunk, if there is one; rows past its last step repeat that. */
-static const gi_ahead *aim_ahead(gi_hoist *h) {
+/* ahead [I][GI_AHEAD_ROWS] = x of the next chunk, four rows at once, which a compiler makes vectors of. Members take parts of
+ * the inputs. */
+static void turn_share(void *arg, int share, int shares) {
+    const gi_hoist *h = arg;
     const gi_layer *l = h->layer;
-    const int64_t end = end_of(h, h->end), last = end - h->end - 1, from = time_of(l, h->end, end);
-    if (last < 0) return NULL;
-    for (int64_t m = 0; m < GI_AHEAD_ROWS; m++) h->next.x[m] = gi_series_at(&l->x, from + (m < last ? m : last));
+    const int64_t from = time_of(l, h->end, h->end + GI_AHEAD_ROWS);
+    int64_t first;
+    const int64_t count = gi_share_of(l->cell->input_size, GI_BLOCK, share, shares, &first);
+    for (int64_t m = 0; m < GI_AHEAD_ROWS; m += 4) {
+        float *to = l->ahead.p + first * GI_AHEAD_ROWS + m;
+        const float *x[4];
+        for (int64_t i = 0; i < 4; i++) x[i] = gi_series_at(&l->x, from + m + i) + first;
+        for (int64_t j = 0; j < count; j++, to += GI_AHEAD_ROWS) to[0] = x[0][j], to[1] = x[1][j], to[2] = x[2][j], to[3] = x[3][j];
+    }
+}
+_Static_assert(GI_AHEAD_ROWS % 4 == 0, "turn_share");
+
+/* The product of the next chunk, if there is one, beside the steps of this. */
+static const gi_ahead *aim_ahead(gi_hoist *h, gi_seat *seat) {
+    const gi_layer *l = h->layer;
+    if (h->end == l->T) return NULL;
+    gi_team_phase(seat, turn_share, h);
+    h->next.x = l->ahead.p, h->next.steps = h->end - h->first;
     h->next.pre = gi_series_at(&l->pre, GI_AHEAD_ROWS - h->slot), h->next.pre_stride = l->pre.t_stride;
     return &h->next;
 }
@@ -84,5 +103,5 @@ void gi_hoist_next(gi_hoist *h, gi_seat *seat, gi_step *s) {
     h->first = h->end, h->end = end_of(h, h->first);
     if (!h->looks_ahead || h->first == 0) gi_team_phase(seat, hoist_share, h);
     else h->slot = GI_AHEAD_ROWS - h->slot;
-    s->ahead = h->looks_ahead ? aim_ahead(h) : NULL;
+    s->ahead = h->looks_ahead ? aim_ahead(h, seat) : NULL;
 }

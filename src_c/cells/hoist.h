@@ -7,11 +7,13 @@
 /* The chunk that a walk over the steps is in: steps first .. end - 1, in `pre` from `slot` on in the order of their times. */
 typedef struct gi_hoist {
     const gi_layer *layer;
-    int64_t steps, first, end, slot;         /* steps: of a whole chunk */
+    int64_t first, end, slot;
     int looks_ahead;                         /* the next chunk is made beside the steps of this one: gi_ahead */
     gi_ahead next;
 } gi_hoist;
 
+/* A single row over T steps should look ahead, and gets scratch for that. */
+int gi_hoist_pays_ahead(const gi_kernels *kernels, const gi_cell *cell, int64_t T);
 void gi_hoist_start(gi_hoist *h, const gi_layer *l);
 /* Goes on to the next chunk, whose product it makes, or finds made. */
 void gi_hoist_next(gi_hoist *h, gi_seat *seat, gi_step *s);

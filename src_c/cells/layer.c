@@ -109,7 +109,8 @@ static void share_rows(void *arg, gi_seat *seat) { gi_team_phase(seat, row_share
 
 gi_layer gi_layer_rows(const gi_layer *whole, int64_t first, int64_t count) {
     gi_layer part = *whole;
-    gi_series *all[] = {&part.x, &part.y, &part.h0, &part.c0, &part.hn, &part.cn, &part.h[0], &part.h[1], &part.c, &part.gate, &part.pre};
+    gi_series *all[] = {&part.x, &part.y, &part.h0, &part.c0, &part.hn, &part.cn,
+                        &part.h[0], &part.h[1], &part.c, &part.gate, &part.ahead, &part.pre};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]->p) all[i]->p += first * all[i]->m_stride;
     part.M = count;

@@ -1,17 +1,17 @@
 /* gi_build_recurrent: checks one direction of a layer, gives it scratch, and runs it for every row. */
 #include "../program/builder.h"
 #include "../program/ops/integer.h"
+#include "hoist.h"
 #include "side.h"
 #include <string.h>
 
 /* Floats of hoisted input product kept at once: small enough to stay in a 2 MiB L2 beside the weights. But at least so many
  * steps: a W that no cache holds is read once for all of them. */
 enum { PRE_FLOATS = 32 * 1024, PRE_STEPS_MIN = 24 };
-_Static_assert(PRE_STEPS_MIN >= 2 * GI_AHEAD_ROWS, "looking ahead takes two chunks");
 
 /* Field by field: clearing or copying a record of this size takes as long as a small cell. */
 void gi_recurrent_find(gi_layer *l, const gi_recurrent_op *op, const gi_frame *f, int64_t row) {
-    gi_series *const series[GI_LAYER_SERIES] = {&l->x, &l->y, &l->h0, &l->c0, &l->hn, &l->cn, &l->h[0], &l->h[1], &l->c, &l->gate, &l->pre};
+    gi_series *const series[GI_LAYER_SERIES] = {&l->x, &l->y, &l->h0, &l->c0, &l->hn, &l->cn, &l->h[0], &l->h[1], &l->c, &l->gate, &l->ahead, &l->pre};
     for (int i = 0; i < GI_LAYER_SERIES; i++) {
         const gi_series_place *from = &op->places[i];
         series[i]->p = from->at.tensor < 0 ? NULL : gi_at(f, &from->at, row);
@@ -163,15 +163,19 @@ static int take(gi_builder *b, const gi_recurrent_op *op, gi_series_place *to, c
     return n->wanted && at.tensor < 0 ? GI_ERR_MEMORY : GI_OK;
 }
 
+/* The steps of a single sequence are a line further apart than they are long: else they meet in few sets of a cache. */
 static int add_scratch(gi_builder *b, gi_recurrent_op *op, gi_error *err) {
     const int64_t span = gi_blocks(op->cell.hidden_size) * GI_BLOCK, H = op->cell.hidden_size;
     const int64_t pre_width = gi_cell_projected_size(&op->cell), per_step = gi_size_mul(pre_width, op->N > 0 ? op->N : 1);
     if (per_step < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
+    const int looks_ahead = op->N == 1 && !op->projected && gi_hoist_pays_ahead(b->program->kernels, &op->cell, op->T);
     op->pre_steps = PRE_FLOATS / per_step < PRE_STEPS_MIN ? PRE_STEPS_MIN : PRE_FLOATS / per_step;
     if (op->pre_steps > op->T) op->pre_steps = op->T;
+    if (looks_ahead && op->pre_steps < 2 * GI_AHEAD_ROWS) op->pre_steps = 2 * GI_AHEAD_ROWS;
     const need needs[GI_LAYER_SERIES - GI_LAYER_VIEWS] = {{1, 1, H}, {1, 1, H}, {op->cell.kind == GI_LSTM, 1, H},
                                         {op->cell.kind == GI_GRU && !op->cell.linear_before_reset, 1, 3 * span},
-                                        {op->T > 1, op->pre_steps, pre_width}};
+                                        {looks_ahead, 1, gi_size_mul(op->cell.input_size, GI_AHEAD_ROWS)},
+                                        {op->T > 1, op->pre_steps, pre_width + (op->N == 1 ? GI_BLOCK : 0)}};
     for (int i = 0; i < GI_LAYER_SERIES - GI_LAYER_VIEWS - op->projected; i++)
         if (take(b, op, &op->places[GI_LAYER_VIEWS + i], &needs[i], err) < 0) return GI_ERR_LIMIT;
     return GI_OK;

@@ -6,7 +6,7 @@
 /* A series of the layer: its memory, and how far its steps and its rows are apart. */
 typedef struct gi_series_place { gi_operand at; int64_t t_stride, m_stride; } gi_series_place;
 
-enum { GI_LAYER_VIEWS = 6, GI_LAYER_PRE = 10, GI_LAYER_SERIES };
+enum { GI_LAYER_VIEWS = 6, GI_LAYER_PRE = 11, GI_LAYER_SERIES };
 
 /* Where in the frame's memory a layer of one step reads or writes: rows m_stride floats apart. */
 typedef struct gi_single_place { int64_t tensor, offset, m_stride; } gi_single_place;
@@ -29,7 +29,7 @@ typedef struct gi_recurrent_op {
     int by_program_row;      /* the layer's rows are the program's, else the N sequences of one program row */
     int64_t T, N, pre_steps, lens_stride;
     gi_operand packed, lens;
-    gi_series_place places[GI_LAYER_SERIES];   /* x y h0 c0 hn cn, then scratch: h h c gate pre */
+    gi_series_place places[GI_LAYER_SERIES];   /* x y h0 c0 hn cn, then scratch: h h c gate ahead pre */
     gi_single single;
     struct gi_side_group *group;               /* layers that run as this op, or NULL: nothing may join it */
 } gi_recurrent_op;

@@ -49,13 +49,13 @@ typedef struct gi_slide {
     float *out; int64_t out_stride;
 } gi_slide;
 
-/* W x of GI_AHEAD_ROWS later steps of a single row, done beside R h of as many steps now: multiply-adds fill the time in which
- * R's lines arrive. A block of W has GI_AHEAD_ROWS pieces, parts of its inputs; each block of R takes one piece along. */
-enum { GI_AHEAD_ROWS = 6 };
+/* W x of the GI_AHEAD_ROWS steps after a chunk of steps of a single row, done beside R h of those: multiply-adds fill the time in
+ * which R's lines arrive. A block of W has as many pieces as the chunk has steps; each block of R takes one piece along. */
+enum { GI_AHEAD_ROWS = 12 };
 typedef struct gi_ahead {
-    const float *x[GI_AHEAD_ROWS];           /* each [I] */
-    float *pre; int64_t pre_stride;          /* [GI_AHEAD_ROWS, blocks * G * 16], complete after GI_AHEAD_ROWS steps */
-    int64_t step;                            /* 0 .. GI_AHEAD_ROWS - 1: which of them */
+    const float *x;                          /* [I][GI_AHEAD_ROWS] */
+    float *pre; int64_t pre_stride;          /* [GI_AHEAD_ROWS, blocks * G * 16], complete after `steps` steps */
+    int64_t step, steps;                     /* which of them; at most GI_AHEAD_ROWS */
 } gi_ahead;
 
 /* One step of a cell for `rows` rows and the units of the blocks first_block .. end_block - 1 (first_block a multiple of

@@ -1,33 +1,28 @@
 /* Products of a single row with a piece of W x for later steps in between (gi_ahead): R's lines come from a cache that gives one
- * in two cycles, W's serve GI_AHEAD_ROWS rows each, and the multiply-adds of both take turns. Chains stay those of panel.inc.h;
- * sums that are not complete rest in `pre`. Wants registers for the sums of GI_AHEAD_ROWS + 1 rows. */
+ * in two cycles, one of W serves GI_AHEAD_ROWS rows, and the multiply-adds of both take turns. Chains stay those of panel.inc.h;
+ * sums that are not complete rest in `pre`. Wants registers for the sums of as many rows. */
 #if V_REGISTERS < 32
 #define V_AHEAD 0
 #define accumulate_ahead(...) ((void)0)
 #else
 #define V_AHEAD 1
 
-/* Which inputs of which block of W go along with a block of R: in steps that cover the same blocks, the pieces of those in turn. */
+/* What goes along with a block of R: of block `block` of W the inputs first .. end - 1, counted through line by line. In steps that
+ * cover the same blocks, the pieces of those in turn. */
 typedef struct ahead_piece { int64_t block, first, end; } ahead_piece;
 
-GI_INLINE ahead_piece piece_of(const gi_step *s, int64_t block) {
+GI_INLINE ahead_piece piece_of(const gi_step *s, const int lines, int64_t block) {
     const int64_t blocks = s->end_block - s->first_block, done = s->backward ? s->end_block - 1 - block : block - s->first_block;
-    const int64_t I = s->cell->input_size, width = (I + GI_AHEAD_ROWS - 1) / GI_AHEAD_ROWS;
-    const int64_t index = s->ahead->step * blocks + done, first = index % GI_AHEAD_ROWS * width;
-    return (ahead_piece){s->first_block + index / GI_AHEAD_ROWS, first < I ? first : I, first + width < I ? first + width : I};
+    const uint32_t steps = (uint32_t)s->ahead->steps, index = (uint32_t)(s->ahead->step * blocks + done);
+    const int64_t inputs = lines * s->cell->input_size, width = (inputs + steps - 1) / steps, first = index % steps * width;
+    return (ahead_piece){s->first_block + index / steps, first, first + width < inputs ? first + width : inputs};
 }
 
-/* sums [lines][rows] += w [lines][16] * input j of every row. Line by line, each row's input as an operand in memory. */
-GI_INLINE void ahead_inputs(v_f *sums, const int lines, tile_x *x, int64_t j, const float *w) {
+/* sums [GI_AHEAD_ROWS] += w [16] * one input x of every row. */
+GI_INLINE void ahead_input(v_f *sums, const float *x, const float *w) {
+    const v_f line = v_load(w);
     GI_UNROLL
-    for (int i = 0; i < lines; i++) {
-        const v_f line = v_load(w + i * GI_BLOCK);
-        GI_UNROLL
-        for (int m = 0; m < GI_AHEAD_ROWS; m++) {
-            __asm__("" : "+r"(x->row[m]));   /* else the rows' inputs are held in registers over all lines */
-            sums[i * GI_AHEAD_ROWS + m] = v_fma(line, v_set1(x->row[m][j]), sums[i * GI_AHEAD_ROWS + m]);
-        }
-    }
+    for (int m = 0; m < GI_AHEAD_ROWS; m++) sums[m] = v_fma(line, v_set1(x[m]), sums[m]);
 }
 
 /* acc [lines] += R h of step k. */
@@ -42,36 +37,49 @@ GI_INLINE void settle_all(v_f *acc, const int count) {
     for (int i = 0; i < count; i++) acc[i] = v_settle(acc[i]);
 }
 
+/* Where a walk over R is. */
+typedef struct ahead_walk { const float *h, *r, *end; } ahead_walk;
+
+/* The inputs first .. end - 1 of one line of a block of W, and as much of R as goes with them. */
+typedef struct ahead_run { int64_t block, line, first, end; } ahead_run;
+
+GI_INLINE void accumulate_run(v_f *acc, const gi_step *s, const int lines, const ahead_run *run, ahead_walk *at) {
+    const gi_ahead *a = s->ahead;
+    const int per_input = GI_AHEAD_ROWS / lines;
+    const int64_t width = lines * GI_BLOCK, lane = run->block * width + run->line * GI_BLOCK, stride = run->first ? a->pre_stride : 0;
+    const float *start = (run->first ? a->pre : s->packed + s->at->bias) + lane;
+    const float *w = s->packed + s->at->w + (run->block * s->cell->input_size + run->first) * width + run->line * GI_BLOCK;
+    const float *x = a->x + run->first * GI_AHEAD_ROWS, *const x_end = a->x + run->end * GI_AHEAD_ROWS;
+    v_f sums[GI_AHEAD_ROWS];
+    GI_UNROLL
+    for (int m = 0; m < GI_AHEAD_ROWS; m++) sums[m] = v_load(start + m * stride);
+    for (; x < x_end && at->end - at->r >= per_input * width; x += GI_AHEAD_ROWS, w += width) {
+        GI_UNROLL
+        for (int k = 0; k < per_input; k++) ahead_state(acc, lines, at->h[k], at->r + k * width);
+        ahead_input(sums, x, w);
+        at->h += per_input, at->r += per_input * width;
+        settle_all(acc, lines), settle_all(sums, GI_AHEAD_ROWS);
+    }
+    for (; x < x_end; x += GI_AHEAD_ROWS, w += width) {
+        ahead_input(sums, x, w);
+        settle_all(sums, GI_AHEAD_ROWS);
+    }
+    GI_UNROLL
+    for (int m = 0; m < GI_AHEAD_ROWS; m++) v_store(a->pre + m * a->pre_stride + lane, sums[m]);
+}
+
 /* acc [lines] += R h of `block`; and its piece. */
 GI_INLINE void accumulate_ahead(v_f *acc, const gi_step *s, const int lines, int64_t block) {
-    const gi_ahead *a = s->ahead;
-    const ahead_piece piece = piece_of(s, block);
-    const int64_t line = lines * GI_BLOCK, H = s->cell->hidden_size, I = s->cell->input_size;
-    const float *r = s->packed + s->at->r + block * H * line, *w = s->packed + s->at->w + (piece.block * I + piece.first) * line;
-    const float *start = piece.first ? a->pre : s->packed + s->at->bias, *h = s->h, *r_end = r + H * line;
-    const int64_t stride = piece.first ? a->pre_stride : 0;
-    v_f sums[GI_DENSE_GROUP * GI_AHEAD_ROWS];
-    tile_x x;
-    GI_UNROLL
-    for (int i = 0; i < lines * GI_AHEAD_ROWS; i++)
-        sums[i] = v_load(start + i % GI_AHEAD_ROWS * stride + piece.block * line + i / GI_AHEAD_ROWS * GI_BLOCK);
-    GI_UNROLL
-    for (int m = 0; m < GI_AHEAD_ROWS; m++) x.row[m] = a->x[m];
-    int64_t j = piece.first;
-    for (; j < piece.end && r_end - r >= GI_AHEAD_ROWS * line; j++, w += line, h += GI_AHEAD_ROWS, r += GI_AHEAD_ROWS * line) {
-        GI_UNROLL
-        for (int k = 0; k < GI_AHEAD_ROWS; k++) ahead_state(acc, lines, h[k], r + k * line);
-        ahead_inputs(sums, lines, &x, j, w);
-        settle_all(acc, lines), settle_all(sums, lines * GI_AHEAD_ROWS);
+    const ahead_piece piece = piece_of(s, lines, block);
+    const int64_t width = lines * GI_BLOCK, H = s->cell->hidden_size, I = s->cell->input_size;
+    const float *r = s->packed + s->at->r + block * H * width;
+    ahead_walk at = {s->h, r, r + H * width};
+    for (int64_t i = piece.first, n; i < piece.end; i += n) {
+        const int64_t line = i / I, first = i - line * I;
+        n = piece.end - i < I - first ? piece.end - i : I - first;
+        accumulate_run(acc, s, lines, &(ahead_run){piece.block, line, first, first + n}, &at);
     }
-    for (; j < piece.end; j++, w += line) {
-        ahead_inputs(sums, lines, &x, j, w);
-        settle_all(sums, lines * GI_AHEAD_ROWS);
-    }
-    GI_UNROLL
-    for (int i = 0; i < lines * GI_AHEAD_ROWS; i++)
-        v_store(a->pre + i % GI_AHEAD_ROWS * a->pre_stride + piece.block * line + i / GI_AHEAD_ROWS * GI_BLOCK, sums[i]);
-    for (; r < r_end; h++, r += line) ahead_state(acc, lines, *h, r);
+    for (; at.r < at.end; at.h++, at.r += width) ahead_state(acc, lines, *at.h, at.r);
     settle_all(acc, lines);
 }
 #endif
