@@ -36,26 +36,27 @@ WINDOWS = [
     dict(length=100, strides=[7], pads=[200, 90]),
     dict(length=400, strides=[50], pads=[128, 0]),
     dict(length=500, auto_pad="SAME_UPPER", strides=[40]),
+    dict(length=13, strides=[500], pads=[400, 0]),  # the window ends before the input begins
 ]
 
 
 @pytest.mark.parametrize("kinds", ["e", "o", "eo", "oe", "e0o0", "0"])
-@pytest.mark.parametrize("taps", [256, 33, 47])
+@pytest.mark.parametrize("taps", [256, 128, 139])
 @pytest.mark.parametrize("alone", [0, 1])
 def test_any_mirrored_filters(kinds: str, taps: int, alone: int) -> None:
-    weights, x = filters(37, taps, alone=alone, kinds=kinds), random(2, 1, 300)
+    weights, x = filters(131, taps, alone=alone, kinds=kinds), random(2, 1, 300)
     lowered = check(
-        node("Conv", "X W B", strides=[5]), {"X": x}, {"W": weights, "B": random(37, seed=2)}, atol=chain(taps)
+        node("Conv", "X W B", strides=[5]), {"X": x}, {"W": weights, "B": random(131, seed=2)}, atol=chain(taps)
     )
     positions = (300 - taps) // 5 + 1
-    assert lowered.program.macs <= 2 * positions * 37 * (taps // 2 + 1)
+    assert lowered.program.macs <= 2 * positions * 131 * (taps // 2 + 1)
 
 
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize("kinds", ["eo", "oe", "o"])
 def test_any_window(window: dict, kinds: str) -> None:
     attrs = {name: value for name, value in window.items() if name != "length"}
-    constants = {"W": filters(40, 256, alone=1, kinds=kinds)}
+    constants = {"W": filters(128, 256, alone=1, kinds=kinds)}
     check(node("Conv", "X W", **attrs), {"X": random(1, 1, window["length"])}, constants, opset=11, atol=chain(256))
 
 
@@ -79,9 +80,9 @@ def test_a_fourier_transform_fills_its_blocks() -> None:
 
 def test_scales_behind_it_are_folded() -> None:
     nodes = [node("Conv", "X W B", "a", strides=[16]), node("Mul", "a k", "b"), node("Add", "b c")]
-    constants = {"W": filters(40, 64, alone=1, kinds="eo"), "B": random(40, seed=2),
-                 "k": random(40, 1, seed=3), "c": random(40, 1, seed=4)}  # fmt: skip
-    lowered = check(nodes, {"X": random(1, 1, 200)}, constants, atol=2 * chain(64))
+    constants = {"W": filters(72, 128, alone=1, kinds="eo"), "B": random(72, seed=2),
+                 "k": random(72, 1, seed=3), "c": random(72, 1, seed=4)}  # fmt: skip
+    lowered = check(nodes, {"X": random(1, 1, 200)}, constants, atol=2 * chain(128))
     assert lowered.program.op_names.count("binary") == 2  # sums and differences
 
 
@@ -92,17 +93,31 @@ def is_mirrored(weights: np.ndarray, **attrs: object) -> bool:
 
 
 def test_what_mirrors_itself_is_found_by_its_bits() -> None:
-    weights = filters(32, 64, alone=1, kinds="eo")
+    weights = filters(64, 128, alone=1, kinds="eo")
     assert is_mirrored(weights)
-    for tap in (1, 32, 63):
+    for tap in (1, 64, 127):
         other = weights.copy()
-        other[20, 0, tap] = np.nextafter(other[20, 0, tap], np.float32(2))
+        other[40, 0, tap] = np.nextafter(other[40, 0, tap], np.float32(2))
         assert not is_mirrored(other), tap
-    assert not is_mirrored(weights.reshape(2, 16, 1, 64).swapaxes(0, 1).reshape(32, 1, 64))  # both kinds in turns
-    assert not is_mirrored(filters(32, 64, alone=1, kinds="eoe"))
-    assert not is_mirrored(filters(32, 31, alone=1, kinds="eo"))
-    assert not is_mirrored(filters(15, 64, alone=1, kinds="eo"))
+    in_turns = weights.reshape(2, 32, 1, 128).swapaxes(0, 1).reshape(64, 1, 128)
+    assert not is_mirrored(in_turns)
+    assert not is_mirrored(filters(64, 128, alone=1, kinds="eoe"))
     assert not is_mirrored(weights, dilations=[2])
+
+
+@pytest.mark.parametrize(("count", "taps"), [(64, 127), (63, 128), (64, 129)])
+def test_too_small_or_too_long_to_gain(count: int, taps: int) -> None:
+    """What is added up would take longer than what is saved, or much more memory than the result."""
+    assert not is_mirrored(filters(count, taps, alone=1, kinds="eo"))
+
+
+def test_a_tap_alone_is_multiplied_as_it_is() -> None:
+    """Twice the input would overflow, half the weight would be flushed."""
+    weights, x = np.zeros((64, 1, 129), np.float32), np.full((1, 1, 129), 1, np.float32)
+    weights[0, 0, 64], weights[1, 0, 64], x[0, 0, 64] = 1, 2e-38, 2e38
+    expected = np.zeros(64, np.float32)
+    expected[:2] = x[0, 0, 64], weights[1, 0, 64] * x[0, 0, 64]
+    np.testing.assert_array_equal(run(x, np.concatenate([weights, weights])).ravel(), np.tile(expected, 2))
 
 
 @pytest.mark.parametrize("tap", [0, 1, 128, 255])
@@ -118,7 +133,7 @@ def test_what_is_not_finite_spoils_every_filter_that_sees_it(tap: int, value: fl
 
 @pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
 def test_the_bits_do_not_depend_on_rows_lengths_or_instruction_set(isa: str) -> None:
-    weights = filters(40, 96, alone=1, kinds="eo")
+    weights = filters(96, 160, alone=1, kinds="eo")
     x = random(3, 1, 1000)
     model = make_model([node("Conv", "X W", strides=[32])], {"X": x}, {"W": weights}, ["Y"], 22)
     for port in (*model.graph.input, *model.graph.output):
@@ -131,7 +146,7 @@ def test_the_bits_do_not_depend_on_rows_lengths_or_instruction_set(isa: str) -> 
         loaded = gi.load(data, isa=isa)
     except gi.GateInferError as error:
         pytest.skip(str(error))
-    for row, first, positions in [(0, 0, 29), (1, 0, 1), (2, 5, 7), (2, 20, 9)]:
-        piece = x[row : row + 1, :, first * 32 : (first + positions - 1) * 32 + 96]
+    for row, first, positions in [(0, 0, 27), (1, 0, 1), (2, 5, 7), (2, 18, 9)]:
+        piece = x[row : row + 1, :, first * 32 : (first + positions - 1) * 32 + 160]
         (found,) = loaded.run(None, {"X": piece})
         np.testing.assert_array_equal(found[0], whole[row, :, first : first + positions])

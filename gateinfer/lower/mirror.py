@@ -2,8 +2,11 @@
 
 Where w[k] = w[c - k] for every tap, w[k] x[k] + w[c - k] x[c - k] = w[k] (x[k] + x[c - k]); where w[k] = -w[c - k],
 it is the difference: the direct-form structures of linear-phase FIR systems (Oppenheim, Schafer: Discrete-Time Signal
-Processing). Whether filters are such is a property of their bits, so no answer depends on lengths or chunks. Sums of
-two inputs overflow where these are above 1.7e38.
+Processing). Only weights and attributes decide, so no answer depends on lengths or chunks. The sum of two inputs
+overflows where it is above 3.4e38, whatever it is multiplied with.
+
+What the filters multiply is made for all positions before the products, which takes about taps / filters times the
+memory of the result.
 """
 
 from __future__ import annotations
@@ -16,15 +19,17 @@ from gateinfer.lower.context import Lowering
 from gateinfer.lower.tensor import Tensor
 from gateinfer.lower.window import Sliding
 
-FEWEST_TAPS, BLOCK = 32, 16
-"""Shorter filters gain less than it costs to add their inputs up; fewer of them do not fill a vector."""
+FEWEST_TAPS, FEWEST_FILTERS, MOST_TAPS_PER_FILTER = 128, 64, 2
+"""Measured: adding the inputs up costs more than half of the products where these are fewer. The last bounds memory."""
+
+BLOCK = 16
+"""Filters that are computed together."""
 
 
 class Side(NamedTuple):
     """`filters` that are symmetric (sign 1) or antisymmetric (sign -1).
 
-    Tap k belongs to tap taps - 1 + alone - k, the one in the middle to itself; `alone` first ones (0 or 1) belong to
-    none: a periodic window has one.
+    Tap k belongs to tap taps - 1 + alone - k. `alone` first taps (0 or 1) belong to none: a periodic window has one.
     """
 
     filters: range
@@ -34,16 +39,20 @@ class Side(NamedTuple):
 
     @property
     def pairs(self) -> int:
-        return (self.taps - self.alone + 1) // 2
+        return (self.taps - self.alone) // 2
+
+    @property
+    def singles(self) -> list[int]:
+        """Taps without another one: the first, the middle."""
+        middle = [self.alone + self.pairs] if (self.taps - self.alone) % 2 else []
+        return [*range(self.alone), *middle]
 
     def of(self, weights: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Weights [M, 1, taps], bias [M] -> this side's [m, pairs + alone, 1], [m]: in the order of `fold_windows`."""
-        own = slice(self.filters.start, self.filters.stop)
-        alone, pairs = weights[own, 0, : self.alone], weights[own, 0, self.alone : self.alone + self.pairs].copy()
-        if (self.taps - self.alone) % 2:
-            pairs[:, -1] *= 0.5
-        folded = np.concatenate([pairs, alone] if self.sign > 0 else [alone, pairs], axis=1)
-        return folded[:, :, None], None if bias is None else bias[own]
+        """Weights [M, 1, taps], bias [M] -> this side's [m, pairs + singles, 1], [m], as `fold_windows` says."""
+        own = weights[self.filters.start : self.filters.stop, 0]
+        pairs, singles = own[:, self.alone : self.alone + self.pairs], own[:, self.singles]
+        folded = np.concatenate([pairs, singles] if self.sign > 0 else [singles, pairs], axis=1)
+        return folded[:, :, None], None if bias is None else bias[self.filters.start : self.filters.stop]
 
 
 def sides_of(weights: np.ndarray, groups: int, window: Sliding) -> list[Side]:
@@ -53,7 +62,13 @@ def sides_of(weights: np.ndarray, groups: int, window: Sliding) -> list[Side]:
     """
     if weights.ndim != 3 or weights.shape[1] != 1 or groups != 1 or window.dilation != (1,):
         return []
-    if weights.shape[2] < FEWEST_TAPS or len(weights) < BLOCK:
+    count, _, taps = weights.shape
+    if (
+        taps < FEWEST_TAPS
+        or count < FEWEST_FILTERS
+        or taps > MOST_TAPS_PER_FILTER * count
+        or not np.isfinite(weights).all()
+    ):
         return []
     for alone in (1, 0):
         paired = weights[:, 0, alone:]
@@ -61,8 +76,8 @@ def sides_of(weights: np.ndarray, groups: int, window: Sliding) -> list[Side]:
         for first in (1, -1):
             at = _boundary(kinds[first], kinds[-first])
             if at is not None:
-                halves = ((range(at), first), (range(at, len(weights)), -first))
-                return [Side(filters, sign, weights.shape[2], alone) for filters, sign in halves if filters]
+                halves = ((range(at), first), (range(at, count), -first))
+                return [Side(filters, sign, taps, alone) for filters, sign in halves if filters]
     return []
 
 
@@ -82,24 +97,27 @@ def _leading(flags: np.ndarray) -> int:
 
 
 def fold_windows(ctx: Lowering, sides: list[Side], x: Tensor, window: Sliding, positions: int) -> list[Tensor]:
-    """What the filters of each side multiply, [N, pairs + alone, positions], for windows of x [N, 1, L].
+    """What the filters of each side multiply, [N, pairs + singles, positions], for windows of x [N, 1, L].
 
-    A position has sums, what stands alone, differences: for either side, its own are a run of memory.
+    A position has sums, singles, differences: for either side, its own are a run of memory.
     """
-    (stride,), (_, _, taps, alone), pairs = window.stride, sides[0], sides[0].pairs
+    (stride,), (_, _, taps, alone), pairs, singles = window.stride, sides[0], sides[0].pairs, sides[0].singles
     length = (positions - 1) * stride + taps
     x = _stretched(ctx, x, window.pads[0][0], length)
     turned = ctx.copied(x.slice(2, length - 1, length, -1))
-    ahead = _windows(x, 0, stride, (positions, alone + pairs))
+    ahead = _windows(x, alone, stride, (positions, pairs))
     behind = _windows(turned, length - taps, -stride, (positions, pairs))
-    start = {side.sign: 0 if side.sign > 0 or len(sides) == 1 else pairs for side in sides}
-    room = ctx.new(x.dtype, (x.shape[0], positions, -(-(len(sides) * pairs + alone) // BLOCK) * BLOCK))
-    if alone:
-        ctx.copy(room.slice(2, pairs if 1 in start else 0, 1), ahead.slice(2, 0, 1))
+    sums = pairs if any(side.sign > 0 for side in sides) else 0
+    width = len(sides) * pairs + len(singles)
+    room = ctx.new(x.dtype, (x.shape[0], positions, -(-width // BLOCK) * BLOCK))
+    for at, tap in enumerate(singles, start=sums):
+        ctx.copy(room.slice(2, at, 1), _windows(x, tap, stride, (positions, 1)))
+    folded = []
     for side in sides:
-        fn, at = ("add", 0) if side.sign > 0 else ("sub", start[-1] + alone)
-        ctx.binary(fn, ahead.slice(2, alone, pairs), behind, out=room.slice(2, at, pairs))
-    return [room.slice(2, start[side.sign], pairs + alone).transpose((0, 2, 1)) for side in sides]
+        fn, at, first = ("add", 0, 0) if side.sign > 0 else ("sub", sums + len(singles), sums)
+        ctx.binary(fn, ahead, behind, out=room.slice(2, at, pairs))
+        folded.append(room.slice(2, first, pairs + len(singles)).transpose((0, 2, 1)))
+    return folded
 
 
 def _windows(x: Tensor, start: int, stride: int, shape: tuple[int, int]) -> Tensor:
@@ -112,8 +130,9 @@ def _stretched(ctx: Lowering, x: Tensor, begin: int, length: int) -> Tensor:
     """`length` elements of x [N, 1, L], with `begin` zeros before it and as many behind it as are missing."""
     if begin == 0 and x.shape[2] >= length:
         return x.slice(2, 0, length)
-    kept = min(x.shape[2], length - begin)
+    kept = max(0, min(x.shape[2], length - begin))
     room = ctx.new(x.dtype, (x.shape[0], 1, length))
     ctx.fill(room, 0.0)
-    ctx.copy(room.slice(2, begin, kept), x.slice(2, 0, kept))
+    if kept:
+        ctx.copy(room.slice(2, begin, kept), x.slice(2, 0, kept))
     return room

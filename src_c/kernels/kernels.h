@@ -67,7 +67,7 @@ typedef struct gi_step {
     int backward;                            /* blocks from the last to the first: the same bits, other cache lines first */
     const float *x; int64_t x_stride;        /* [rows, I], unused if pre */
     const float *pre; int64_t pre_stride;    /* [rows, blocks * G * 16]: bias + W x in panel order, or NULL */
-    const gi_ahead *ahead;                   /* or NULL; for one float32 row that has pre */
+    const gi_ahead *ahead;                   /* or NULL; for one float32 row that has pre, if looks_ahead */
     const float *h; int64_t h_stride;        /* [rows, H] */
     const float *c; int64_t c_stride;        /* [rows, H], LSTM */
     float *h_next; int64_t h_next_stride;
