@@ -40,12 +40,12 @@ static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t
 /* Where looking ahead pays: steps; floats, so that R does not fit in L1, but all weights in L3. */
 enum { AHEAD_STEPS = GI_AHEAD_ROWS + 2, AHEAD_R = 8 * 1024, AHEAD_WEIGHTS = 4 * 1024 * 1024 };
 
-/* With few inputs, there is little to do beside a step. */
+/* With few inputs, there is little to do beside a step; with many, a step is little beside them. */
 int gi_hoist_pays_ahead(const gi_kernels *kernels, const gi_cell *c, int64_t T) {
     const int64_t per_column = gi_cell_gates(c) * c->hidden_size, r = per_column * c->hidden_size, w = per_column * c->input_size;
     const int has_step = c->kind == GI_LSTM || (c->kind == GI_GRU && c->linear_before_reset);
     return kernels->looks_ahead && has_step && c->weights == GI_WEIGHTS_F32 && T >= AHEAD_STEPS && r > AHEAD_R &&
-           r + w <= AHEAD_WEIGHTS && 2 * c->input_size >= c->hidden_size;
+           r + w <= AHEAD_WEIGHTS && 2 * c->input_size >= c->hidden_size && c->input_size <= 8 * c->hidden_size;
 }
 
 void gi_hoist_start(gi_hoist *h, const gi_layer *l) {
