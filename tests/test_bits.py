@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import grid
 import numpy as np
 import pytest
 from corpus import ZooCase
+from isas import ISAS, can_run, require_isa
 from onnx_models import model as onnx_model
 from onnx_models import node
 
@@ -18,13 +18,7 @@ import gateinfer as gi
 from gateinfer._core import Runner
 
 Arrays = dict[str, np.ndarray]
-ISAS = {
-    "avx2": ("avx2", "fma"),
-    "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
-}
-"""Name of a kernel table -> CPU flags it needs."""
 SEEDS = range(40)
-CPU_INFO = Path("/proc/cpuinfo")
 
 
 def _run(model: gi.Model, feeds: Arrays) -> Arrays:
@@ -134,22 +128,10 @@ def _rows(case: grid.Case, name: str, array: np.ndarray, row: int) -> np.ndarray
 # ---- instruction sets -----------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _runs(isa: str) -> bool:
-    """Whether the CPU says so; that the engine cannot load it is no excuse."""
-    flags = CPU_INFO.read_text().split() if CPU_INFO.exists() else []
-    return set(ISAS.get(isa, ())) <= set(flags)
-
-
-def _require(isa: str) -> None:
-    if not _runs(isa):
-        pytest.skip(f"this CPU has no {isa}, or does not say so in {CPU_INFO}")
-
-
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("block", range(4))
 def test_instruction_sets_on_the_grid(block: int, isa: str) -> None:
-    _require(isa)
+    require_isa(isa)
     for seed in range(block * 25, (block + 1) * 25):
         case = grid.make_case(seed)
         content = case.model.SerializeToString()
@@ -226,7 +208,7 @@ WAYS = {"chunks": _in_chunks, "rows": _in_rows, "offsets": _off_boundaries}
 @pytest.mark.parametrize("isa", ["scalar", *ISAS])
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_way_gives_the_bits_of_the_whole(cell: str, isa: str) -> None:
-    _require(isa)
+    require_isa(isa)
     for size in SIZES:
         case, whole = _cell(cell, size)
         model = gi.load(case.model.SerializeToString(), isa=isa)
@@ -292,7 +274,7 @@ def _same_results(got: list[Arrays], wanted: list[Arrays], what: object) -> None
 
 def test_real_models_on_every_instruction_set(zoo_case: ZooCase) -> None:
     wanted = _first_results(zoo_case, gi.load(zoo_case.model, isa="scalar"))
-    able = [isa for isa in ISAS if _runs(isa)]
+    able = [isa for isa in ISAS if can_run(isa)]
     for isa in able:
         _same_results(_first_results(zoo_case, gi.load(zoo_case.model, isa=isa)), wanted, f"{zoo_case}, {isa}")
     if not able:
@@ -348,7 +330,7 @@ def test_columns_alone_or_in_lines(net: str) -> None:
     content = onnx_model(nodes, {"x": ["N", CHANNELS, LINES, "T"]}, "y", constants).SerializeToString()
     x = np.random.default_rng(0).choice(SPECIAL, (2, CHANNELS, LINES, COLUMNS))
     wanted = _run(gi.load(content, isa="scalar"), {"x": x})["y"]
-    for isa in filter(_runs, ("scalar", *ISAS)):
+    for isa in filter(can_run, ("scalar", *ISAS)):
         loaded = gi.load(content, isa=isa)
         for width in (1, 3, 7, 8, 17, COLUMNS):
             parts = [_run(loaded, {"x": x[..., i : i + width]})["y"] for i in range(0, COLUMNS, width)]

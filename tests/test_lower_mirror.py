@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from isas import ISAS, require_isa
 from pipeline import chain, check, make_model, node, random, run_model
 
 import gateinfer as gi
@@ -131,21 +132,17 @@ def test_what_is_not_finite_spoils_every_filter_that_sees_it(tap: int, value: fl
     assert np.isfinite(found[0, :, 1]).all()
 
 
-@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["scalar", *ISAS])
 def test_the_bits_do_not_depend_on_rows_lengths_or_instruction_set(isa: str) -> None:
+    require_isa(isa)
     weights = filters(96, 160, alone=1, kinds="eo")
     x = random(3, 1, 1000)
     model = make_model([node("Conv", "X W", strides=[32])], {"X": x}, {"W": weights}, ["Y"], 22)
-    for port in (*model.graph.input, *model.graph.output):
-        for axis, dim in enumerate(port.type.tensor_type.shape.dim):
-            if axis != 1:
-                dim.dim_param = f"{port.name}{axis}"
+    for axis in (0, 2):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"n{axis}"
     data = model.SerializeToString()
     (whole,) = gi.load(data).run(None, {"X": x})
-    try:
-        loaded = gi.load(data, isa=isa)
-    except gi.GateInferError as error:
-        pytest.skip(str(error))
+    loaded = gi.load(data, isa=isa)
     for row, first, positions in [(0, 0, 27), (1, 0, 1), (2, 5, 7), (2, 18, 9)]:
         piece = x[row : row + 1, :, first * 32 : (first + positions - 1) * 32 + 160]
         (found,) = loaded.run(None, {"X": piece})

@@ -84,17 +84,17 @@ typedef struct shape { int kind, weights; int64_t T, M, H; } shape;
 static double time_layer(const gi_kernels *kernels, shape s) {
     gi_cell cell = {.kind = s.kind, .weights = s.weights, .input_size = s.H, .hidden_size = s.H, .linear_before_reset = 1,
                     .act = {{GI_SIGMOID, 0, 0}, {GI_TANH, 0, 0}, {GI_TANH, 0, 0}}};
-    const int64_t H = s.H, M = s.M, G = gi_cell_gates(&cell), span = gi_blocks(H) * GI_BLOCK, steps = 64;
+    const int64_t H = s.H, M = s.M, G = gi_cell_gates(&cell), span = gi_blocks(H) * GI_BLOCK, steps = 64, row = gi_hoist_row_size(&cell, M);
     float *W = floats(G * H * H), *R = floats(G * H * H), *B = floats(2 * G * H), *packed = floats(gi_cell_packed_size(&cell, NULL));
     gi_cell_pack(&cell, W, R, B, NULL, packed, NULL);
-    float *x = floats(s.T * M * H), *y = floats(s.T * M * H), *state = floats(8 * M * span), *pre = floats(steps * (M * G * span + GI_BLOCK));
+    float *x = floats(s.T * M * H), *y = floats(s.T * M * H), *state = floats(8 * M * span), *pre = floats(steps * M * row);
     float *ahead = floats(M * H * GI_AHEAD_ROWS);
     const gi_cell_layout at = gi_cell_place(&cell);
     gi_layer l = {.kernels = kernels, .cell = &cell, .at = &at, .packed = packed, .T = s.T, .M = M, .x = {x, M * H, H}, .y = {y, M * H, H},
                   .h0 = {state, 0, H}, .hn = {state + M * span, 0, H}, .h = {{state + 2 * M * span, 0, H}, {state + 3 * M * span, 0, H}},
                   .gate = {state + 4 * M * span, 0, 3 * span}, .pre_steps = steps};
     if (s.kind == GI_LSTM) l.c0 = (gi_series){state + 4 * M * span, 0, H}, l.cn = (gi_series){state + 5 * M * span, 0, H}, l.c = l.cn;
-    if (s.T > 1) l.pre = (gi_series){pre, M * G * span + (M == 1 ? GI_BLOCK : 0), G * span};
+    if (s.T > 1) l.pre = (gi_series){pre, M * row, row};
     if (gi_hoist_pays_ahead(kernels, &cell, s.T)) l.ahead = (gi_series){ahead, 0, H * GI_AHEAD_ROWS};
     double seconds = fastest(run_layer, &l);
     return seconds / (double)s.T;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from functools import partial
 from math import prod
 
 import numpy as np
@@ -12,17 +11,20 @@ from gateinfer._core import pack_dense
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering, aligned
-from gateinfer.lower.mirror import Side, fold_windows, sides_of
+from gateinfer.lower.mirror import fold_windows, sides_of
 from gateinfer.lower.registry import lowers
 from gateinfer.lower.scales import following
-from gateinfer.lower.tensor import Tensor
+from gateinfer.lower.tensor import BLOCK, Tensor
 from gateinfer.lower.window import WINDOW_ATTRS, Sliding, crop, planar, sliding
 
-SHORT_LINE, BLOCK = 8, 16
-"""Fewer positions, or fewer channels, do not fill a vector."""
+SHORT_LINE = 8
+"""Fewer positions do not fill a vector."""
 
 STRIPED = 4
 """Up to so many channels, the order of summation may depend on the window's size (gi_dense_is_striped)."""
+
+Part = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray | None]]
+"""Weights and bias -> those of one product."""
 
 ONE_TAP = Sliding((1,), (1,), (1,), ((0, 0),))
 
@@ -35,36 +37,25 @@ def lower_conv(ctx: Lowering, node: Node) -> None:
     scales = following(ctx, node, 1, (weights, bias))
     out = ctx.out(scales.last, reads=node.inputs, channels_last=_is_product(ctx, node, x, weights, groups))
     x, window = crop(x, sliding(node, x, out, weights.shape[2:]))
-    names, sources = (node.input(1), node.input(2), *scales.names), (weights, bias, *scales.sources)
-    packed = partial(ctx.packed, "conv", names, sources)
+
+    def product(out: Tensor, x: Tensor, window: Sliding, options: Hashable, part: Part) -> None:
+        names, sources = (node.input(1), node.input(2), *scales.names), (weights, bias, *scales.sources)
+        packed = ctx.packed(
+            "conv", names, sources, options, lambda: pack(*part(*scales.into(weights, bias, 0)), groups)
+        )
+        ctx.builder.conv(planar(out).view, planar(x).view, packed, groups, window.core())
+
     if out.size and (sides := sides_of(weights, groups, window)):
-        _lower_sides(ctx, sides, lambda: scales.into(weights, bias, 0), packed, (out, x, window))
+        for side, folded in zip(sides, fold_windows(ctx, sides, x, window, out.shape[2]), strict=True):
+            product(out.slice(1, side.filters.start, len(side.filters)), folded, ONE_TAP, side, side.of)
         return
     taps = tuple(_seen(window, axis, x.shape[2 + axis], out.shape[2 + axis]) for axis in range(x.rank - 2))
     if len(weights) // groups > STRIPED:
         x, window = crop(x, _without(window, taps))
     else:
         taps = tuple(slice(0, extent) for extent in window.kernel)
-    seen = packed(
-        (groups, tuple((t.start, t.stop) for t in taps)),
-        lambda: pack(*scales.into(weights[(slice(None), slice(None), *taps)], bias, 0), groups),
-    )
-    ctx.builder.conv(planar(out).view, planar(x).view, seen, groups, window.core())
-
-
-def _lower_sides(
-    ctx: Lowering,
-    sides: list[Side],
-    parameters: Callable[[], tuple[np.ndarray, np.ndarray | None]],
-    packed: Callable[[Hashable, Callable[[], np.ndarray]], int],
-    places: tuple[Tensor, Tensor, Sliding],
-) -> None:
-    """Filters that mirror themselves, as products with inputs that are folded first."""
-    out, x, window = places
-    for side, folded in zip(sides, fold_windows(ctx, sides, x, window, out.shape[2]), strict=True):
-        own = packed(side, lambda side=side: pack(*side.of(*parameters()), groups=1))  # type: ignore[misc]
-        target = out.slice(1, side.filters.start, len(side.filters))
-        ctx.builder.conv(planar(target).view, planar(folded).view, own, 1, ONE_TAP.core())
+    options = (groups, tuple((t.start, t.stop) for t in taps))
+    product(out, x, window, options, lambda w, b: (w[(slice(None), slice(None), *taps)], b))
 
 
 def _is_product(ctx: Lowering, node: Node, x: Tensor, weights: np.ndarray, groups: int) -> bool:

@@ -16,14 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from gateinfer.lower.context import Lowering
-from gateinfer.lower.tensor import Tensor
-from gateinfer.lower.window import Sliding
+from gateinfer.lower.tensor import BLOCK, Tensor
+from gateinfer.lower.window import Sliding, padded
 
 FEWEST_TAPS, FEWEST_FILTERS, MOST_TAPS_PER_FILTER = 128, 64, 2
 """Measured: adding the inputs up costs more than half of the products where these are fewer. The last bounds memory."""
-
-BLOCK = 16
-"""Filters that are computed together."""
 
 
 class Side(NamedTuple):
@@ -103,36 +100,19 @@ def fold_windows(ctx: Lowering, sides: list[Side], x: Tensor, window: Sliding, p
     """
     (stride,), (_, _, taps, alone), pairs, singles = window.stride, sides[0], sides[0].pairs, sides[0].singles
     length = (positions - 1) * stride + taps
-    x = _stretched(ctx, x, window.pads[0][0], length)
+    if any(window.pads[0]):
+        x, window = padded(ctx, x, window)
     turned = ctx.copied(x.slice(2, length - 1, length, -1))
-    ahead = _windows(x, alone, stride, (positions, pairs))
-    behind = _windows(turned, length - taps, -stride, (positions, pairs))
+    ahead = x.spread(2, alone, (positions, pairs), (stride, 1)).squeeze(1)
+    behind = turned.spread(2, length - taps, (positions, pairs), (-stride, 1)).squeeze(1)
     sums = pairs if any(side.sign > 0 for side in sides) else 0
     width = len(sides) * pairs + len(singles)
     room = ctx.new(x.dtype, (x.shape[0], positions, -(-width // BLOCK) * BLOCK))
     for at, tap in enumerate(singles, start=sums):
-        ctx.copy(room.slice(2, at, 1), _windows(x, tap, stride, (positions, 1)))
+        ctx.copy(room.slice(2, at, 1), x.spread(2, tap, (positions, 1), (stride, 1)).squeeze(1))
     folded = []
     for side in sides:
         fn, at, first = ("add", 0, 0) if side.sign > 0 else ("sub", sums + len(singles), sums)
         ctx.binary(fn, ahead, behind, out=room.slice(2, at, pairs))
         folded.append(room.slice(2, first, pairs + len(singles)).transpose((0, 2, 1)))
     return folded
-
-
-def _windows(x: Tensor, start: int, stride: int, shape: tuple[int, int]) -> Tensor:
-    """X [N, 1, L] as [N, *shape]: windows that overlap, the first of which begins at `start`."""
-    batch, _, step = x.strides
-    return x.window((x.shape[0], *shape), (batch, stride * step, step), x.offset + start * step)
-
-
-def _stretched(ctx: Lowering, x: Tensor, begin: int, length: int) -> Tensor:
-    """`length` elements of x [N, 1, L], with `begin` zeros before it and as many behind it as are missing."""
-    if begin == 0 and x.shape[2] >= length:
-        return x.slice(2, 0, length)
-    kept = max(0, min(x.shape[2], length - begin))
-    room = ctx.new(x.dtype, (x.shape[0], 1, length))
-    ctx.fill(room, 0.0)
-    if kept:
-        ctx.copy(room.slice(2, begin, kept), x.slice(2, 0, kept))
-    return room

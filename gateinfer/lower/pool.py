@@ -7,7 +7,7 @@ from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering
 from gateinfer.lower.registry import lowers
 from gateinfer.lower.tensor import Tensor
-from gateinfer.lower.window import WINDOW_ATTRS, Sliding, crop, planar, sliding
+from gateinfer.lower.window import WINDOW_ATTRS, Sliding, crop, padded, planar, sliding
 
 
 @lowers("MaxPool", attrs=(*WINDOW_ATTRS, "ceil_mode", "storage_order"))
@@ -37,7 +37,7 @@ def _pool(ctx: Lowering, node: Node, *, maximum: bool) -> None:
     count_pad = not maximum and bool(node.attrs.get("count_include_pad", 0))
     if count_pad and _overhangs(x, out, window):
         # Padding counts, what ceil_mode adds behind it does not: written-out padding makes only the latter outside.
-        x, window = _padded(ctx, x, window)
+        x, window = padded(ctx, x, window)
         count_pad = False
     ctx.builder.pool(planar(out).view, planar(x).view, window.core(), maximum, count_pad)
 
@@ -49,15 +49,3 @@ def _overhangs(x: Tensor, out: Tensor, window: Sliding) -> bool:
         (count - 1) * stride + (kernel - 1) * dilation + 1 > extent + begin + end
         for extent, count, kernel, stride, dilation, (begin, end) in axes
     )
-
-
-def _padded(ctx: Lowering, x: Tensor, window: Sliding) -> tuple[Tensor, Sliding]:
-    """A copy of `x` with its padding written out as zeros, and the window without padding."""
-    extents = [n + begin + end for n, (begin, end) in zip(x.shape[2:], window.pads, strict=True)]
-    full = ctx.new(x.dtype, (*x.shape[:2], *extents))
-    ctx.fill(full, 0.0)
-    center = full
-    for axis, (begin, _) in enumerate(window.pads, start=2):
-        center = center.slice(axis, begin, x.shape[axis])
-    ctx.copy(center, x)
-    return full, window._replace(pads=((0, 0),) * len(window.pads))

@@ -18,6 +18,9 @@ Shape = tuple[int, ...]
 MAX_RANK = 8
 """GI_MAX_RANK of the C core."""
 
+BLOCK = 16
+"""GI_BLOCK of the C core: outputs of a product that are computed together."""
+
 
 def dense_strides(shape: Sequence[int]) -> Shape:
     """Strides in elements of a C-contiguous array of `shape`."""
@@ -127,6 +130,15 @@ class Tensor(NamedTuple):
     def select(self, axis: int, index: int) -> Tensor:
         """Position `index` of `axis`; the axis disappears."""
         return self.slice(axis, index % self.shape[axis], 1).squeeze(axis)
+
+    def spread(self, axis: int, start: int, shape: Sequence[int], steps: Sequence[int]) -> Tensor:
+        """Axis `axis` as axes of `shape`, from position `start` on; the windows on it may overlap, as in unfolding."""
+        stride = self.strides[axis]
+        return self.window(
+            (*self.shape[:axis], *shape, *self.shape[axis + 1 :]),
+            (*self.strides[:axis], *(step * stride for step in steps), *self.strides[axis + 1 :]),
+            self.offset + start * stride,
+        )
 
     def split(self, axis: int, sizes: Sequence[int]) -> list[Tensor]:
         """Consecutive pieces of `axis` with the given extents."""

@@ -136,7 +136,7 @@ def lower_gather(ctx: Lowering, node: Node) -> None:
     index = _checked_index(known, x.shape[axis])
     steps = _grid_steps(index)
     if steps is not None and x.rank - 1 + index.ndim <= MAX_RANK:
-        ctx.define(node.output(0), _spread_axis(x, axis, int(index.flat[0]), index.shape, steps))
+        ctx.define(node.output(0), x.spread(axis, int(index.flat[0]), index.shape, steps))
     else:
         ctx.builder.gather(ctx.out(node).view, x.view, ctx.value(node.input(1)).view, axis)
 
@@ -295,16 +295,6 @@ def _grid_steps(index: np.ndarray) -> tuple[int, ...] | None:
         for axis, (extent, step) in enumerate(zip(index.shape, steps, strict=True))
     )
     return steps if (index == expected).all() else None
-
-
-def _spread_axis(x: Tensor, axis: int, start: int, shape: Sequence[int], steps: Sequence[int]) -> Tensor:
-    """Axis `axis` as axes of `shape`, from position `start` on; their windows on it may overlap, as unfolding does."""
-    stride = x.strides[axis]
-    return x.window(
-        (*x.shape[:axis], *shape, *x.shape[axis + 1 :]),
-        (*x.strides[:axis], *(step * stride for step in steps), *x.strides[axis + 1 :]),
-        x.offset + start * stride,
-    )
 
 
 def _copy_reshaped(ctx: Lowering, out: Tensor, source: Tensor) -> None:

@@ -11,6 +11,7 @@ from gateinfer.lower.tensor import Shape, Tensor
 
 if TYPE_CHECKING:
     from gateinfer._core import Window
+    from gateinfer.lower.context import Lowering
 
 WINDOW_ATTRS = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
 
@@ -61,6 +62,18 @@ def crop(x: Tensor, window: Sliding) -> tuple[Tensor, Sliding]:
         x = x.slice(axis, cut, x.shape[axis] - cut - max(0, -end))
     pads = tuple((max(0, begin), max(0, end)) for begin, end in window.pads)
     return x, Sliding(window.kernel, window.stride, window.dilation, pads)
+
+
+def padded(ctx: Lowering, x: Tensor, window: Sliding) -> tuple[Tensor, Sliding]:
+    """A copy of `x` with its padding written out as zeros, and the window without padding."""
+    extents = [n + begin + end for n, (begin, end) in zip(x.shape[2:], window.pads, strict=True)]
+    full = ctx.new(x.dtype, (*x.shape[:2], *extents))
+    ctx.fill(full, 0.0)
+    center = full
+    for axis, (begin, _) in enumerate(window.pads, start=2):
+        center = center.slice(axis, begin, x.shape[axis])
+    ctx.copy(center, x)
+    return full, window._replace(pads=((0, 0),) * len(window.pads))
 
 
 def planar(x: Tensor) -> Tensor:

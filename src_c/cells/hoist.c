@@ -48,6 +48,8 @@ int gi_hoist_pays_ahead(const gi_kernels *kernels, const gi_cell *c, int64_t T) 
            r + w <= AHEAD_WEIGHTS && 2 * c->input_size >= c->hidden_size && c->input_size <= 8 * c->hidden_size;
 }
 
+int64_t gi_hoist_row_size(const gi_cell *cell, int64_t rows) { return gi_cell_projected_size(cell) + (rows == 1 ? GI_BLOCK : 0); }
+
 void gi_hoist_start(gi_hoist *h, const gi_layer *l) {
     h->layer = l, h->first = 0, h->end = l->projected ? l->T : 0, h->slot = 0;
     const int has_peephole = l->cell->kind == GI_LSTM && l->packed[0] != 0;

@@ -14,6 +14,9 @@ typedef struct gi_hoist {
 
 /* A single row over T steps should look ahead, and gets scratch for that. */
 int gi_hoist_pays_ahead(const gi_kernels *kernels, const gi_cell *cell, int64_t T);
+/* Floats from one row of `pre` to the next. The steps of a single row are a line further apart than they are long: else they meet
+ * in few sets of a cache. */
+int64_t gi_hoist_row_size(const gi_cell *cell, int64_t rows);
 void gi_hoist_start(gi_hoist *h, const gi_layer *l);
 /* Goes on to the next chunk, whose product it makes, or finds made. */
 void gi_hoist_next(gi_hoist *h, gi_seat *seat, gi_step *s);

@@ -163,7 +163,6 @@ static int take(gi_builder *b, const gi_recurrent_op *op, gi_series_place *to, c
     return n->wanted && at.tensor < 0 ? GI_ERR_MEMORY : GI_OK;
 }
 
-/* The steps of a single sequence are a line further apart than they are long: else they meet in few sets of a cache. */
 static int add_scratch(gi_builder *b, gi_recurrent_op *op, gi_error *err) {
     const int64_t span = gi_blocks(op->cell.hidden_size) * GI_BLOCK, H = op->cell.hidden_size;
     const int64_t pre_width = gi_cell_projected_size(&op->cell), per_step = gi_size_mul(pre_width, op->N > 0 ? op->N : 1);
@@ -175,7 +174,7 @@ static int add_scratch(gi_builder *b, gi_recurrent_op *op, gi_error *err) {
     const need needs[GI_LAYER_SERIES - GI_LAYER_VIEWS] = {{1, 1, H}, {1, 1, H}, {op->cell.kind == GI_LSTM, 1, H},
                                         {op->cell.kind == GI_GRU && !op->cell.linear_before_reset, 1, 3 * span},
                                         {looks_ahead, 1, gi_size_mul(op->cell.input_size, GI_AHEAD_ROWS)},
-                                        {op->T > 1, op->pre_steps, pre_width + (op->N == 1 ? GI_BLOCK : 0)}};
+                                        {op->T > 1, op->pre_steps, gi_hoist_row_size(&op->cell, op->N)}};
     for (int i = 0; i < GI_LAYER_SERIES - GI_LAYER_VIEWS - op->projected; i++)
         if (take(b, op, &op->places[GI_LAYER_VIEWS + i], &needs[i], err) < 0) return GI_ERR_LIMIT;
     return GI_OK;
