@@ -6,7 +6,7 @@ in elements, or None where an operand may be absent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -64,9 +64,6 @@ def pack_dense(w: np.ndarray, bias: np.ndarray | None, weights: str = "f32") -> 
     """Panels of y = x @ w + bias: w [K, N] float32 in any strides, bias [N]."""
 
 def packed_cell_size(cell: Cell) -> int: ...
-
-def all_fit(given: Any, wanted: dict[str, np.ndarray]) -> bool:
-    """Whether `given` is a dict of just these names, of C-contiguous native arrays with these types and shapes."""
 
 class Builder:
     """Collects tensors and ops. Errors raise ShapeError, ModelError, MemoryError."""
@@ -149,14 +146,31 @@ class Runner:
     def __init__(self, program: Program, rows: int = 1, team: Team | None = None) -> None: ...
     def bind(self, tensor: int, array: np.ndarray) -> None:
         """Binds a C-contiguous array to an external tensor and keeps a reference to it."""
-    def run(self, tensors: Iterable[int], arrays: Iterable[np.ndarray]) -> None:
-        """Binds arrays to tensors, steps once, and forgets the arrays: every external tensor must be among them."""
+    def run(self, tensors: tuple[int, ...], arrays: list[np.ndarray]) -> None:
+        """Steps once on these arrays, one per tensor, and keeps none: every external tensor must be among them."""
     def step(self) -> None:
         """Runs the program once and carries state. Raises ShapeError on out-of-range indices or lengths."""
     def refuse_busy(self) -> None:
         """Raises GateInferError while another thread steps."""
     def profile(self) -> np.ndarray:
         """Runs the program once without carrying state: nanoseconds per op [ops] int64."""
+
+class RunCalls:
+    """Calls of `run` on a program: arrays by name in, fresh ones by name out.
+
+    inputs, outputs: (tensor, dtype, shape) by name. new_runner: makes a Runner, or what has its `run`.
+    """
+
+    def __init__(
+        self,
+        inputs: dict[str, tuple[int, np.dtype, Shape]],
+        outputs: dict[str, tuple[int, np.dtype, Shape]],
+        new_runner: Callable[[], Any],
+    ) -> None: ...
+    def fit(self, feeds: Any) -> bool:
+        """Whether `feeds` is a dict of just these names, of C-contiguous native arrays with these types and shapes."""
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All outputs. ModelError where they do not fit in memory."""
 
 class FrameCalls:
     """What makes a stream callable. A subclass has `_call_any`, asked where frames or `out` are not as the buffers."""

@@ -7,7 +7,6 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memmove

@@ -6,6 +6,9 @@ cdef int64_t MACS_PER_NS_AND_LANE = 2
 cdef int64_t BYTES_PER_NS = 16
 cdef int64_t NS_PER_OP = 50
 
+# Runners kept per program for calls of `run` from several threads.
+cdef Py_ssize_t MAX_IDLE_RUNNERS = 4
+
 
 cdef bint is_heavy(Program program, object rows) except -1:
     """Whether a step is estimated to take long enough for other threads to be let in. Turns of loops are not known."""
@@ -42,28 +45,29 @@ cdef class Runner:
     def __dealloc__(self):
         gi_stream_free(self.stream)
 
-    def bind(self, int tensor, array):
-        cdef gi_error err
-        cdef Py_buffer buffer
-        cdef void *data
-        wanted = self.program.external_bytes.get(tensor)
+    def bind(self, int tensor, cnp.ndarray array not None):
         self.check_idle()
-        PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS)
-        data, size = buffer.buf, buffer.len
-        PyBuffer_Release(&buffer)
-        if wanted is None or size != wanted * self.rows:
-            raise ShapeError(f"tensor {tensor} needs {wanted} bytes per row, got {size}")
-        checked(gi_stream_bind(self.stream, tensor, data, &err), &err)
+        self.attach(tensor, array)
         self.bound[tensor] = array
 
-    def run(self, tensors, arrays):
-        """Binds arrays to tensors, steps once, and forgets the arrays."""
-        try:
-            for tensor, array in zip(tensors, arrays):
-                self.bind(tensor, array)
-            self.step()
-        finally:
-            self.bound.clear()
+    cdef int attach(self, tensor, cnp.ndarray array) except -1:
+        cdef gi_error err
+        wanted = self.program.external_bytes.get(tensor)
+        if array is None or not cnp.PyArray_IS_C_CONTIGUOUS(array):
+            raise ValueError("expected a C-contiguous array")
+        if wanted is None or cnp.PyArray_NBYTES(array) != <int64_t>wanted * self.rows:
+            raise ShapeError(f"tensor {tensor} needs {wanted} bytes per row, got {array.nbytes}")
+        checked(gi_stream_bind(self.stream, tensor, cnp.PyArray_DATA(array), &err), &err)
+        return 0
+
+    cpdef run(self, tuple tensors, list arrays):
+        cdef Py_ssize_t i
+        self.check_idle()
+        if len(tensors) != len(arrays):
+            raise ValueError(f"expected an array for each of {len(tensors)} tensors, got {len(arrays)}")
+        for i in range(len(tensors)):
+            self.attach(tensors[i], arrays[i])
+        self.advance()
 
     def step(self):
         self.advance()
@@ -110,16 +114,6 @@ cdef inline bint fits(object given, cnp.ndarray buffer):
             and cnp.PyArray_SAMESHAPE(array, buffer))
 
 
-def all_fit(given, dict wanted not None):
-    """Whether a dict holds plain arrays by the names of `wanted` and nothing else, each as the one there."""
-    if type(given) is not dict or len(<dict>given) != len(wanted):
-        return False
-    for name, array in wanted.items():
-        if not fits((<dict>given).get(name), array):
-            return False
-    return True
-
-
 cdef inline void copy_bytes(cnp.ndarray target, cnp.ndarray source):
     """Between arrays that fit each other. They may be the same memory: a caller may pass a bound buffer."""
     memmove(cnp.PyArray_DATA(target), cnp.PyArray_DATA(source), cnp.PyArray_NBYTES(source))
@@ -127,6 +121,13 @@ cdef inline void copy_bytes(cnp.ndarray target, cnp.ndarray source):
 
 cdef inline cnp.ndarray empty_as(cnp.ndarray buffer):
     return cnp.PyArray_SimpleNew(cnp.PyArray_NDIM(buffer), cnp.PyArray_DIMS(buffer), cnp.PyArray_TYPE(buffer))
+
+
+cdef inline cnp.ndarray fresh(name, cnp.ndarray sample):
+    try:
+        return empty_as(sample)
+    except MemoryError as error:
+        raise ModelError(f"{name!r} of shape {np.shape(sample)} does not fit in memory: {error}") from None
 
 
 cdef inline bint all_fit_in(tuple given, tuple buffers) except -1:
@@ -162,6 +163,60 @@ cdef inline int copy_all(tuple targets, tuple sources) except -1:
     for i in range(len(targets)):
         copy_bytes(targets[i], sources[i])
     return 0
+
+
+cdef inline tuple samples_of(slots):
+    """An array per slot of its type and shape that takes no memory."""
+    return tuple([np.broadcast_to(np.zeros((), dtype), shape) for _, dtype, shape in slots])
+
+
+cdef class RunCalls:
+    """Calls of `run` on one program: arrays by name in, fresh ones by name out."""
+    cdef tuple in_names, in_samples, out_names, out_samples, tensors
+    cdef list idle
+    cdef object new_runner
+
+    def __init__(self, dict inputs not None, dict outputs not None, new_runner):
+        self.in_names, self.in_samples = tuple(inputs), samples_of(inputs.values())
+        self.out_names, self.out_samples = tuple(outputs), samples_of(outputs.values())
+        self.tensors = tuple([slot[0] for slot in (*inputs.values(), *outputs.values())])
+        self.idle, self.new_runner = [], new_runner
+
+    def fit(self, feeds):
+        cdef Py_ssize_t i
+        if type(feeds) is not dict or len(<dict>feeds) != len(self.in_names):
+            return False
+        for i in range(len(self.in_names)):
+            if not fits((<dict>feeds).get(self.in_names[i]), self.in_samples[i]):
+                return False
+        return True
+
+    def run(self, dict feeds not None):
+        cdef cnp.ndarray array
+        cdef Py_ssize_t i
+        cdef list arrays = []
+        cdef dict results = {}
+        for i in range(len(self.in_names)):
+            array = feeds[self.in_names[i]]
+            # Indices are checked before they are used; no other thread may change them in between.
+            arrays.append(array.copy() if cnp.PyArray_ISINTEGER(array) else array)
+        for i in range(len(self.out_names)):
+            array = fresh(self.out_names[i], self.out_samples[i])
+            results[self.out_names[i]] = array
+            arrays.append(array)
+        self.run_on_any(arrays)
+        return results
+
+    cdef int run_on_any(self, list arrays) except -1:
+        """On an idle runner or a new one, which is kept if the step succeeds."""
+        runner = self.idle.pop() if self.idle else self.new_runner()
+        if isinstance(runner, Runner):
+            (<Runner>runner).run(self.tensors, arrays)
+        else:
+            runner.run(self.tensors, arrays)
+        if len(self.idle) < MAX_IDLE_RUNNERS:
+            self.idle.append(runner)
+        return 0
 
 
 @cython.auto_pickle(False)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gateinfer import _core, islands
+from gateinfer import islands
 from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch, shown
-from gateinfer.feeds import as_feed, as_mapping, as_names, new_buffer, refuse_twice
+from gateinfer.feeds import as_feed, as_mapping, as_names, refuse_twice
 from gateinfer.graph.bind import bind_shapes, resolve
 from gateinfer.graph.fold import fold_constants, unsupported
 from gateinfer.graph.ir import Graph, Port
@@ -133,6 +133,7 @@ class Model:
         self.outputs: tuple[Port, ...] = tuple(self.graph.outputs)
         self.plans = PlanCache(self.graph, target, constant_elements(graph), fallback=may_fall_back)
         self._ports = {port.name: port for port in self.inputs}
+        self._output_names = [port.name for port in self.outputs]
         self._deciding = deciding_inputs(self.graph)
         self._last_plan: Plan | None = None
         self.lifts = Lifts(self.graph, self.is_deciding, self.plans.specialize)
@@ -242,16 +243,16 @@ class Model:
         ShapeError
             Names, ranks, extents, dtypes or values of the feed do not fit.
         """
-        wanted = self._wanted(output_names)
-        results = self._results(input_feed)
-        return [results[name] for name in wanted]
+        wanted = self._output_names if output_names is None else self._wanted(output_names)
+        return list(map(self._results(input_feed).__getitem__, wanted))
 
     def _results(self, input_feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """All outputs. A feed like the last one needs no more looking at."""
         plan = self._last_plan
-        if plan is not None and _core.all_fit(input_feed, plan.samples):
-            return self._run_plan(plan, input_feed)
-        return self._run_plan(*self._planned(input_feed))
+        if plan is not None and plan.calls.fit(input_feed):
+            return plan.calls.run(input_feed)  # type: ignore[arg-type]  # a dict then
+        plan, feeds = self._planned(input_feed)
+        return plan.calls.run(feeds)
 
     def _planned(self, input_feed: Mapping[str, Any]) -> tuple[Plan, dict[str, np.ndarray]]:
         """The plan for a feed, and the arrays to run it on. Remembered for the next feed like it."""
@@ -263,14 +264,11 @@ class Model:
         self._last_plan = None if values else plan
         return plan, feeds
 
-    def _wanted(self, output_names: Sequence[str] | None) -> list[str]:
-        names = [port.name for port in self.outputs]
-        if output_names is None:
-            return names
+    def _wanted(self, output_names: Sequence[str]) -> list[str]:
         wanted = as_names(output_names, "output_names")
-        unknown = [name for name in wanted if name not in names]
+        unknown = [name for name in wanted if name not in self._output_names]
         if unknown:
-            raise ShapeError(f"no output is called {unknown[0]!r}; outputs: {', '.join(names)}")
+            raise ShapeError(f"no output is called {unknown[0]!r}; outputs: {', '.join(self._output_names)}")
         return wanted
 
     def feeds(self, input_feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -283,23 +281,6 @@ class Model:
             raise ShapeError(f"inputs are missing: {', '.join(missing)}")
         return feeds
 
-    def _run_plan(self, plan: Plan, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        lowered = plan.lowered
-        tensors, arrays = [], []
-        for name, (tensor, dtype, _) in lowered.inputs.items():
-            tensors.append(tensor)
-            # Indices are checked before they are used; no other thread may change them in between.
-            arrays.append(feeds[name].copy() if dtype.kind in "iu" else feeds[name])
-        results = {}
-        for name, (tensor, dtype, shape) in lowered.outputs.items():
-            results[name] = new_buffer(shape, dtype, name)
-            tensors.append(tensor)
-            arrays.append(results[name])
-        runner = plan.runner()
-        runner.run(tensors, arrays)
-        plan.idle.append(runner)
-        return results
-
     def __call__(self, /, *args: Any, **feeds: Any) -> np.ndarray | dict[str, np.ndarray]:
         """Run with inputs in the order of `inputs`, or by name: the array, or a dict when several come out.
 
@@ -307,13 +288,14 @@ class Model:
         """
         if len(args) > len(self.inputs):
             raise ShapeError(f"the model has {len(self.inputs)} inputs, got {len(args)}")
-        named = {port.name: value for port, value in zip(self.inputs, args, strict=False)}
-        refuse_twice(named, feeds)
-        fed = named | feeds
+        fed = dict(zip(self._ports, args, strict=False))
+        refuse_twice(fed, feeds)
+        fed |= feeds
         results = self._results(fed)
-        left_out = {state.output for state in self._optional_states if state.input not in fed}
-        kept = {port.name: results[port.name] for port in self.outputs if port.name not in left_out}
-        return kept if len(kept) != 1 else kept.popitem()[1]
+        for state in self._optional_states:
+            if state.input not in fed:
+                del results[state.output]
+        return results if len(results) != 1 else results.popitem()[1]
 
     @once
     def _optional_states(self) -> tuple[State, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gateinfer import islands
-from gateinfer._core import Runner
+from gateinfer._core import RunCalls
 from gateinfer.errors import ModelError, UnsupportedOp
 from gateinfer.graph.float32 import in_float32
 from gateinfer.graph.fold import specialize
@@ -23,7 +23,7 @@ from gateinfer.lower import Lowered, lower
 from gateinfer.lower.target import Target
 
 if TYPE_CHECKING:
-    from gateinfer.stages import Staged, StagedRunner
+    from gateinfer.stages import Staged
 
 _Key = tuple[Hashable, Hashable, Hashable]
 """(shapes, constants, carried pairs)."""
@@ -38,9 +38,6 @@ FREE_PLAN_BYTES, MAX_GROWTH = 64 << 20, 256
 """Beyond the first, memory may be that many times what the caller feeds and the file holds: a few numbers in a file
 must not make gigabytes."""
 
-MAX_IDLE_RUNNERS = 4
-"""Runners kept per plan for calls of `run` from several threads."""
-
 
 @dataclass(slots=True)
 class Plan:
@@ -48,20 +45,10 @@ class Plan:
 
     graph: Graph
     lowered: Lowered | Staged
-    idle: deque[Runner | StagedRunner] = field(default_factory=lambda: deque(maxlen=MAX_IDLE_RUNNERS))
-    samples: dict[str, np.ndarray] = field(init=False)
-    """An array per input of its type and shape that takes no memory: what `all_fit` compares feeds with."""
+    calls: RunCalls = field(init=False)
 
     def __post_init__(self) -> None:
-        slots = self.lowered.inputs.items()
-        self.samples = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, (_, dtype, shape) in slots}
-
-    def runner(self) -> Runner | StagedRunner:
-        """An idle runner, or a new one."""
-        try:
-            return self.idle.pop()
-        except IndexError:
-            return self.lowered.new_runner()
+        self.calls = RunCalls(self.lowered.inputs, self.lowered.outputs, self.lowered.new_runner)
 
 
 class PlanCache:

@@ -132,8 +132,8 @@ class StagedRunner:
         for source, target in self._staged.states:
             self._arrays[source][...] = self._arrays[target]
 
-    def run(self, tensors: Iterable[int], arrays: Iterable[np.ndarray]) -> None:
-        """Binds arrays, steps once, and forgets the arrays."""
+    def run(self, tensors: tuple[int, ...], arrays: list[np.ndarray]) -> None:
+        """Steps once on these arrays, one per tensor, and keeps none."""
         for tensor, array in zip(tensors, arrays, strict=True):
             self.bind(tensor, array)
         self.step()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gateinfer._core import BINARY, DTYPES, REDUCTION, UNARY, Builder, Cell, Runner, pack_cell, pack_dense
-from gateinfer.errors import ModelError
+from gateinfer.errors import ModelError, ShapeError
 
 F32, BOOL = DTYPES[np.dtype(np.float32)], DTYPES[np.dtype(np.bool_)]
 STEPS, BATCH, INPUTS, HIDDEN = 3, 2, 4, 5
@@ -112,3 +112,20 @@ def test_floats_that_are_only_moved_and_cast(dtype: str) -> None:
             build()
     builder.copy(y, x)
     builder.cast(_dense(builder.external(F32, 4), 4), y)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error"),
+    [
+        ([], ValueError),
+        ([None], ValueError),
+        ([np.zeros((1000, 2), np.float32)[:, 0]], ValueError),
+        ([np.zeros(999, np.float32)], ShapeError),
+    ],
+)
+def test_a_run_refuses_arrays_that_are_not_as_its_tensors(arrays: list[np.ndarray], error: type[Exception]) -> None:
+    layer = _Layer("gru")
+    runner = Runner(layer.builder.finish())
+    with pytest.raises(error):
+        runner.run((layer.memory,), arrays)
+    runner.run((layer.memory,), [np.zeros(1000, np.float32)])

@@ -91,7 +91,7 @@ def _bound_gru() -> Runner:
 
 def _run_of_arrays() -> Callable[[], Any]:
     runner, tensors, arrays = _gru_runner()
-    return lambda: runner.run(tensors, arrays)
+    return lambda: runner.run(tuple(tensors), arrays)
 
 
 def _model_run(frames: np.ndarray) -> Callable[[], Any]:

@@ -16,6 +16,7 @@ from onnx_models import model, node
 
 import gateinfer as gi
 import gateinfer.model
+from gateinfer._core import RunCalls
 from gateinfer.errors import GateInferError, ModelError, ShapeError, StateMismatch
 
 GOOD = np.linspace(-1, 1, 3, dtype=np.float32).reshape(1, 1, 3)
@@ -406,12 +407,11 @@ def test_an_empty_result_with_impossible_extents() -> None:
 # ---- processes and threads -------------------------------------------------------------------------------------------
 
 
-def test_a_run_reads_indices_that_no_other_thread_can_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_reads_indices_that_no_other_thread_can_change() -> None:
     """They are checked first and used then, while other threads may run."""
     net, ids, seen = gi.load(gather_net()), np.zeros(3, np.int64), []
     plan = net.plan({"ids": (3,)}, {})
-    monkeypatch.setattr(type(plan), "runner", lambda self: self.lowered.new_runner())
-    monkeypatch.setattr(type(plan.lowered), "new_runner", lambda _: _Recorder(seen))
+    plan.calls = RunCalls(plan.lowered.inputs, plan.lowered.outputs, lambda: _Recorder(seen))
     net.run(None, {"ids": ids})
     assert seen[0].tobytes() == ids.tobytes()
     assert not any(np.shares_memory(array, ids) for array in seen)
@@ -421,7 +421,7 @@ class _Recorder:
     def __init__(self, seen: list[np.ndarray]) -> None:
         self.seen = seen
 
-    def run(self, tensors: list[int], arrays: list[np.ndarray]) -> None:
+    def run(self, tensors: tuple[int, ...], arrays: list[np.ndarray]) -> None:
         self.seen += arrays
 
 

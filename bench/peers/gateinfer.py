@@ -19,12 +19,14 @@ class Stream:
             self._stream(**case.frames[0])
             self._stream.reset()
             self._first = next(name for name in self._stream.outputs)
+        order = [port.name for port in model.inputs if port.name in case.frames[0]]
+        self._frames = [tuple(frame[name] for name in order) for frame in case.frames]
 
     def __call__(self, index: int) -> None:
         if self._stream is None:
             self._results = self._model.run(None, self._case.feeds(index))
             return
-        self._stream(**self._case.frames[index % len(self._case.frames)])
+        self._stream(*self._frames[index % len(self._frames)])
 
     def answer(self) -> np.ndarray:
         return np.array(self._results[0] if self._stream is None else self._stream.outputs[self._first])
