@@ -12,9 +12,8 @@ typedef struct cell_spot { int64_t block, row; int part; } cell_spot;
  * keeps the constants of the activations in registers that the products need. */
 typedef void cell_tile_fn(const gi_step *s, int64_t block, int64_t row, int part);
 typedef struct cell_tiles {
-    cell_tile_fn *most, *one;                /* TILE_ROWS rows; one row, V_WIDE_PARTS parts */
+    cell_tile_fn *rows[TILE_ROWS + 1];       /* so many rows, V_WIDE_PARTS parts; NULL, or one of tile_rows */
     cell_tile_fn *part;                      /* one row, one part: NULL where V_WIDE_PARTS is 1 */
-    cell_tile_fn *four, *two;                /* 4 and 2 rows, or NULL */
     cell_tile_fn *row_blocks;                /* V_ROW_BLOCKS blocks of a single row, or NULL */
 } cell_tiles;
 
@@ -30,24 +29,37 @@ typedef struct cell_tiles {
 #define GI_DEFINE_PART(...)
 #define GI_PART(name) NULL
 #endif
+#if V_PARTS == 1
+#define GI_DEFINE_ROWS(name, tile, plain, weights, lines) GI_DEFINE_TILE(name##_6, tile, plain, weights, 1, 6, lines, 1)
+#define GI_DEFINE_MORE_ROWS(name, tile, plain, weights, lines)                                                    \
+    GI_DEFINE_TILE(name##_4, tile, plain, weights, 1, 4, lines, 1)                                                \
+    GI_DEFINE_TILE(name##_3, tile, plain, weights, 1, 3, lines, 1)                                                \
+    GI_DEFINE_TILE(name##_2, tile, plain, weights, 1, 2, lines, 1)
+#define GI_ROWS(name) {[1] = name##_1, [6] = name##_6}
+#define GI_MORE_ROWS(name) {[1] = name##_1, [2] = name##_2, [3] = name##_3, [4] = name##_4, [6] = name##_6}
+#else
+#define GI_DEFINE_ROWS(...)
+#define GI_DEFINE_MORE_ROWS(...)
+#define GI_ROWS(name) {[1] = name##_1}
+#define GI_MORE_ROWS GI_ROWS
+#endif
 #define GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                        \
-    GI_DEFINE_TILE(name##_most, tile, plain, weights, 1, TILE_ROWS, lines, V_WIDE_PARTS)                        \
-    GI_DEFINE_TILE(name##_one, tile, plain, weights, 1, 1, lines, V_WIDE_PARTS)                                   \
-    GI_DEFINE_PART(name##_part, tile, plain, weights, 1, 1, lines, 1)
+    GI_DEFINE_TILE(name##_1, tile, plain, weights, 1, 1, lines, V_WIDE_PARTS)                                     \
+    GI_DEFINE_PART(name##_part, tile, plain, weights, 1, 1, lines, 1)                                             \
+    GI_DEFINE_ROWS(name, tile, plain, weights, lines)
 #define GI_DEFINE_MORE_TILES(name, tile, plain, weights, lines)                                                   \
     GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                            \
-    GI_DEFINE_TILE(name##_four, tile, plain, weights, 1, TILE_ROWS < 4 ? 1 : 4, lines, V_WIDE_PARTS)              \
-    GI_DEFINE_TILE(name##_two, tile, plain, weights, 1, TILE_ROWS < 2 ? 1 : 2, lines, V_WIDE_PARTS)               \
+    GI_DEFINE_MORE_ROWS(name, tile, plain, weights, lines)                                                        \
     GI_DEFINE_TILE(name##_row_blocks, tile, plain, weights, V_ROW_BLOCKS, 1, lines, V_WIDE_PARTS)
 
-#define GI_FEW(name) {name##_most, name##_one, GI_PART(name), 0, 0, 0}
-/* `name` [weights]: the tiles of a cell whose panels have `lines` lines; all shapes for common cells, two for the others. */
+#define GI_FEW(name) {GI_ROWS(name), GI_PART(name), NULL}
+/* `name` [weights]: the tiles of a cell whose panels have `lines` lines; all shapes for common cells, few for the others. */
 #define GI_DEFINE_CELL(name, tile, plain, lines)                                                                  \
     GI_DEFINE_TILES(name##_f32, tile, plain, GI_WEIGHTS_F32, lines)                                               \
     GI_DEFINE_TILES(name##_bf16, tile, plain, GI_WEIGHTS_BF16, lines)                                             \
     GI_DEFINE_TILES(name##_f16, tile, plain, GI_WEIGHTS_F16, lines)                                               \
     static const cell_tiles name[GI_WEIGHTS_COUNT] = {GI_FEW(name##_f32), GI_FEW(name##_bf16), GI_FEW(name##_f16)};
-#define GI_TILES(name) {name##_most, name##_one, GI_PART(name), name##_four, name##_two, name##_row_blocks}
+#define GI_TILES(name) {GI_MORE_ROWS(name), GI_PART(name), name##_row_blocks}
 #define GI_DEFINE_COMMON_CELL(name, tile, lines)                                                                  \
     GI_DEFINE_MORE_TILES(name##_f32, tile, 1, GI_WEIGHTS_F32, lines)                                              \
     GI_DEFINE_MORE_TILES(name##_bf16, tile, 1, GI_WEIGHTS_BF16, lines)                                            \
@@ -150,20 +162,18 @@ GI_INLINE void cell_row(const gi_step *s, const cell_tiles *tiles, int64_t block
     const int64_t units = s->cell->hidden_size - block * GI_BLOCK;
     for (int part = 0; part < V_PARTS && (part == 0 || part * V_LANES < units); part += V_WIDE_PARTS) {
         const int last = V_WIDE_PARTS > 1 && units <= (part + 1) * V_LANES;
-        (last ? tiles->part : tiles->one)(s, block, row, part);
+        (last ? tiles->part : tiles->rows[1])(s, block, row, part);
     }
 }
 
 /* All rows of it. */
 static void cell_rows(const gi_step *s, const cell_tiles *tiles, int64_t block) {
-    int64_t row = 0;
-    for (; TILE_ROWS > 1 && s->rows - row >= TILE_ROWS; row += TILE_ROWS)
-        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->most(s, block, row, part);
-    for (; TILE_ROWS > 4 && tiles->four && s->rows - row >= 4; row += 4)
-        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->four(s, block, row, part);
-    for (; TILE_ROWS > 2 && tiles->two && s->rows - row >= 2; row += 2)
-        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) tiles->two(s, block, row, part);
-    for (; row < s->rows; row++) cell_row(s, tiles, block, row);
+    for (int64_t row = 0, rows; row < s->rows; row += rows) {
+        rows = tile_rows(s->rows - row);
+        if (!tiles->rows[rows]) rows = s->rows - row < TILE_ROWS ? 1 : TILE_ROWS;
+        if (rows > 1) tiles->rows[rows](s, block, row, 0);
+        else cell_row(s, tiles, block, row);
+    }
 }
 
 /* Blocks of `lines` gates, several at once for a single row. `backward` reads them from the last to the first: what the step before

@@ -18,6 +18,13 @@ typedef struct tile_shape { int weights, blocks, rows, lines, parts, keeps; } ti
 /* Several rows: where a line is one vector, in tiles of TILE_ROWS rows that keep their sums in registers over all of K, else in
  * bands (band.inc.h). */
 enum { HAS_BANDS = V_PARTS > 1, TILE_ROWS = HAS_BANDS ? 1 : V_TILE_SUMS / GI_DENSE_GROUP };
+_Static_assert(TILE_ROWS == 1 || TILE_ROWS == 6, "tile_rows");
+
+/* Rows of the next tile where `left` are left. Tiles of one or two rows wait for their weights, so that 8 rows are 4 + 4, not 6 + 2. */
+GI_INLINE int64_t tile_rows(int64_t left) {
+    if (HAS_BANDS) return 1;
+    return left > 5 && left != 8 ? TILE_ROWS : left > 3 ? 4 : left;
+}
 
 /* acc [rows][lines][parts] of one block = start + m * stride, line by line; stride 0 starts every row from the same bias. */
 GI_INLINE void start_from(v_f *acc, const int rows, const int lines, const int parts, const float *start, int64_t stride) {

@@ -1,18 +1,4 @@
-/* Products on panels. Rows are taken in tiles of TILE_ROWS, 4, 2 and 1, or in bands. */
-
-/* Calls body(rows, parts, first row, first part) over all tiles of `total` rows of one block, with literal rows and parts. */
-#define GI_FOR_TILES(total, body)                                                                                   \
-    do {                                                                                                            \
-        int64_t row_ = 0;                                                                                           \
-        for (; (total) - row_ >= TILE_ROWS && TILE_ROWS > 1; row_ += TILE_ROWS)                                     \
-            for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(TILE_ROWS, V_WIDE_PARTS, row_, part_); \
-        for (; (total) - row_ >= 4 && TILE_ROWS > 4; row_ += 4)                                                     \
-            for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(4, V_WIDE_PARTS, row_, part_);         \
-        for (; (total) - row_ >= 2 && TILE_ROWS > 2; row_ += 2)                                                     \
-            for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(2, V_WIDE_PARTS, row_, part_);         \
-        for (; row_ < (total); row_++)                                                                              \
-            for (int part_ = 0; part_ < V_PARTS; part_ += V_WIDE_PARTS) body(1, V_WIDE_PARTS, row_, part_);         \
-    } while (0)
+/* Products on panels. Rows are taken in tiles (tile_rows), or in bands. */
 
 /* One tile of one group of `t.lines` blocks that starts at output `first`. */
 GI_INLINE void product_tile(const gi_product *p, const tile_shape t, int64_t first, const float *panel, int64_t row, int part) {
@@ -29,8 +15,19 @@ GI_INLINE void product_tile(const gi_product *p, const tile_shape t, int64_t fir
 }
 
 GI_INLINE void product_group(const gi_product *p, const int weights, const int lines, int64_t first, const float *panel) {
-#define TILE(rows, parts, row, part) product_tile(p, (tile_shape){weights, 1, rows, lines, parts, 0}, first, panel, row, part)
-    GI_FOR_TILES(p->rows, TILE);
+#define TILE(rows) product_tile(p, (tile_shape){weights, 1, rows, lines, V_WIDE_PARTS, 0}, first, panel, row, part)
+    for (int64_t row = 0, rows; row < p->rows; row += rows) {
+        rows = tile_rows(p->rows - row);
+        for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) {
+            switch (HAS_BANDS ? 1 : rows) {
+            case 6: TILE(TILE_ROWS); break;
+            case 4: TILE(4); break;
+            case 3: TILE(3); break;
+            case 2: TILE(2); break;
+            default: TILE(1); break;
+            }
+        }
+    }
 #undef TILE
 }
 
