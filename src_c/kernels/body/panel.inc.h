@@ -20,10 +20,10 @@ typedef struct tile_shape { int weights, blocks, rows, lines, parts, keeps; } ti
 enum { HAS_BANDS = V_PARTS > 1, TILE_ROWS = HAS_BANDS ? 1 : V_TILE_SUMS / GI_DENSE_GROUP };
 _Static_assert(TILE_ROWS == 1 || TILE_ROWS == 6, "tile_rows");
 
-/* Rows of the next tile where `left` are left. Tiles of one or two rows wait for their weights, so that 8 rows are 4 + 4, not 6 + 2. */
+/* Rows of the next tile where `left` are left: a single one, which would wait for its weights, only where there is no other. */
 GI_INLINE int64_t tile_rows(int64_t left) {
     if (HAS_BANDS) return 1;
-    return left > 5 && left != 8 ? TILE_ROWS : left > 3 ? 4 : left;
+    return left > 8 || left == 6 ? TILE_ROWS : left > 6 ? 4 : left == 5 ? 3 : left;
 }
 
 /* acc [rows][lines][parts] of one block = start + m * stride, line by line; stride 0 starts every row from the same bias. */
@@ -65,7 +65,10 @@ GI_INLINE int64_t lane_of(const tile_shape t, const int first_part, const int i)
  * which it is the first (half 0) or the second. */
 GI_INLINE v_f weight_of(const tile_shape t, const int first_part, const float *at, const int half, const int i) {
     const int line = i / t.parts, part = first_part + i % t.parts, pairs = t.lines / 2, alone = line == 2 * pairs;
-    if (t.weights == GI_WEIGHTS_F32) return v_load(at + line * GI_BLOCK + part * V_LANES);
+    if (t.weights == GI_WEIGHTS_F32) {
+        const v_f w = v_load(at + line * GI_BLOCK + part * V_LANES);
+        return t.rows > 1 ? v_settle(w) : w; /* else every row reads it again */
+    }
     const float *words = at + (alone ? 2 * pairs : half * pairs + line / 2) * GI_BLOCK;
     const int which = alone ? half : line % 2;
     return t.weights == GI_WEIGHTS_BF16 ? v_load_bf16(words, part, which) : v_load_f16(words, part, which);
