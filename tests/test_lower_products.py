@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from isas import ISAS, require_isa
 from pipeline import (
     against_onnxruntime,
     chain,
@@ -99,6 +100,39 @@ def test_conv(case, bias):
         weights["B"] = random(case["w"][0], seed=2)
     conv = node("Conv", "X " + " ".join(weights), kernel_shape=case["w"][2:], **attrs)
     check(conv, {"X": random(*case["x"])}, weights, opset=11, atol=chain(int(np.prod(case["w"][1:]))))
+
+
+SHORT_LINES = [
+    dict(length=4, kernel=3, pads=[1, 1]),
+    dict(length=4, kernel=3, pads=[1, 1], strides=[2]),
+    dict(length=2, kernel=7, pads=[3, 3]),
+    dict(length=5, kernel=4, pads=[6, 0], dilations=[2]),
+    dict(length=9, kernel=3, pads=[0, 2], strides=[2], group=2),
+    dict(length=7, kernel=5, pads=[4, 1], strides=[3], dilations=[2], group=3),
+    dict(length=3, kernel=2, pads=[5, 5], strides=[2]),
+]
+
+
+@pytest.mark.parametrize("case", SHORT_LINES, ids=str)
+@pytest.mark.parametrize("channels", [1, 5, 16])
+@pytest.mark.parametrize("isa", ["scalar", *ISAS])
+def test_padding_of_short_lines_leaves_the_bits(case, channels, isa):
+    """Where a line lies channel by channel, products with zeros are left out; of a batch, all are made."""
+    require_isa(isa)
+    attrs = {k: v for k, v in case.items() if k not in ("length", "kernel")}
+    group = case.get("group", 1)
+    weights = {"W": random(32 * group, channels, case["kernel"], seed=1), "B": random(32 * group, seed=2)}
+    swapped = [node("Transpose", "X", "x", perm=[0, 2, 1]), node("Conv", "x W B", "y", **attrs)]
+    nodes = [*swapped, node("Transpose", "y", perm=[0, 2, 1])]
+    x = random(3, case["length"], channels * group)
+
+    def found(x: np.ndarray) -> np.ndarray:
+        model = make_model(nodes, {"X": x}, weights, ["Y"], 13)
+        return run_lowered(compile_model(model, {"X": x}, isa=isa), {"X": x})["Y"]
+
+    check(nodes, {"X": x[:1]}, weights, opset=13, atol=chain(channels * case["kernel"]))
+    for row, wanted in enumerate(found(x)):
+        assert found(x[row : row + 1]).tobytes() == wanted.tobytes()
 
 
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])

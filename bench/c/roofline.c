@@ -65,7 +65,7 @@ static double fma_peak(const gi_kernels *kernels) {
     enum { ROWS = 24, K = 64, N = 64 };
     float *x = floats(ROWS * K), *w = floats(K * N + N), *out = floats(ROWS * N);
     peak k = {kernels, {.rows = ROWS, .K = K, .width = N, .lines = GI_DENSE_GROUP, .x = x, .x_stride = K, .panels = w + N,
-                        .bias = w, .out = out, .out_stride = N}};
+                        .depth = K, .start = w, .out = out, .out_stride = N}};
     double seconds = fastest(run_product, &k);
     return 2.0 * ROWS * K * N / seconds;
 }

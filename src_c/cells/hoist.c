@@ -6,7 +6,8 @@
 gi_product gi_cell_projection(const gi_cell *cell, const gi_cell_layout *at, const float *packed) {
     const int64_t G = gi_cell_gates(cell);
     return (gi_product){.weights = cell->weights, .K = cell->input_size, .width = gi_cell_projected_size(cell),
-                        .lines = G == 1 ? GI_DENSE_GROUP : G, .panels = packed + at->w, .bias = packed + at->bias};
+                        .lines = G == 1 ? GI_DENSE_GROUP : G, .panels = packed + at->w, .depth = cell->input_size,
+                        .start = packed + at->bias};
 }
 
 int64_t gi_cell_projected_size(const gi_cell *cell) { return gi_blocks(cell->hidden_size) * GI_BLOCK * gi_cell_gates(cell); }

@@ -199,7 +199,7 @@ void gi_dense_run(const gi_kernels *kernels, int weights, const float *packed, i
     const float *panels = packed + gi_blocks(N) * GI_BLOCK;
     if (!gi_dense_is_striped(K, N)) {
         gi_product product = {.weights = weights, .rows = rows, .K = K, .width = N, .lines = GI_DENSE_GROUP, .x = x,
-                              .x_stride = x_stride, .panels = panels, .bias = packed, .out = out, .out_stride = out_stride};
+                              .x_stride = x_stride, .panels = panels, .depth = K, .start = packed, .out = out, .out_stride = out_stride};
         kernels->product(&product);
         return;
     }

@@ -36,14 +36,24 @@ static float random_word(void) {
 static int64_t random_rows(void) { return random_below(random_below(3) ? 10 : MAX_ROWS + 1); }
 static int64_t random_steps(void) { return random_below(random_below(3) ? MAX_SIZE : MAX_STEPS); }
 
+/* As a whole, or the first steps of its panels first, and the others on what has come out. */
+static void run_in_pieces(const gi_kernels *k, gi_product p) {
+    const int64_t K = p.K, cut = random_below(2) ? K : random_below(K + 1);
+    p.K = cut;
+    k->product(&p);
+    if (cut == K) return;
+    p.K = K - cut, p.first = cut, p.x += cut, p.start = p.out, p.start_stride = p.out_stride;
+    k->product(&p);
+}
+
 static long product_differs(const gi_kernels *k) {
     gi_product p = {.rows = random_rows(), .K = random_steps(),
                     .width = 1 + random_below(MAX_SIZE), .lines = 1 + random_below(GI_DENSE_GROUP),
                     .x = x, .x_stride = STRIDE, .out_stride = STRIDE};
-    p.bias = weights;
+    p.depth = p.K, p.start = weights;
     p.panels = weights + gi_blocks(p.width) * GI_BLOCK;
     p.out = got[0];
-    k->product(&p);
+    run_in_pieces(k, p);
     for (p.out = expected[0]; p.rows > 0; p.rows--, p.x += STRIDE, p.out += STRIDE) {
         gi_product row = p;
         row.rows = 1;

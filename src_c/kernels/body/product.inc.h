@@ -5,7 +5,7 @@ GI_INLINE void product_tile(const gi_product *p, const tile_shape t, int64_t fir
     v_f acc[TILE_ROWS * GI_DENSE_GROUP * V_WIDE_PARTS];
     const int64_t lane = part * V_LANES;
     const int width = t.lines * t.parts;
-    start_from(acc, t.rows, t.lines, t.parts, p->bias + first + lane, 0);
+    start_from(acc, t.rows, t.lines, t.parts, p->start + row * p->start_stride + first + lane, p->start_stride);
     accumulate(acc, t, part, p->x + row * p->x_stride, p->x_stride, p->K, panel, NULL);
     GI_UNROLL
     for (int i = 0; i < t.rows * width; i++) {
@@ -44,7 +44,8 @@ static void product_rows(const gi_product *p, int64_t lines, int64_t first, cons
     for (int64_t row = 0, rows; row < p->rows; row += rows) {
         rows = p->rows - row < BAND_ROWS ? p->rows - row : BAND_ROWS;
         run_band(&(band_product){.weights = p->weights, .lines = (int)lines, .rows = rows, .K = p->K,
-                                 .x = p->x + row * p->x_stride, .x_stride = p->x_stride, .panel = panel, .start = p->bias + first,
+                                 .x = p->x + row * p->x_stride, .x_stride = p->x_stride, .panel = panel,
+                                 .start = p->start + row * p->start_stride + first, .start_stride = p->start_stride,
                                  .out = whole ? p->out + row * p->out_stride + first : sums,
                                  .out_stride = whole ? p->out_stride : BAND_STRIDE});
         if (!whole) store_sums(p, sums, row, rows, first);
@@ -52,10 +53,10 @@ static void product_rows(const gi_product *p, int64_t lines, int64_t first, cons
 }
 
 GI_INLINE void product_groups(const gi_product *p, const int weights) {
-    const int64_t blocks = gi_blocks(p->width), block_floats = gi_line_floats(weights, p->K);
+    const int64_t blocks = gi_blocks(p->width), block_floats = gi_line_floats(weights, p->depth);
     for (int64_t block = 0; block < blocks; block += p->lines) {
         const int64_t lines = blocks - block < p->lines ? blocks - block : p->lines, first = block * GI_BLOCK;
-        const float *panel = p->panels + block * block_floats;
+        const float *panel = p->panels + block * block_floats + p->first * lines * GI_BLOCK;
         if (HAS_BANDS && p->rows > 1) {
             product_rows(p, lines, first, panel);
             continue;

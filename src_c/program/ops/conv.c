@@ -94,5 +94,7 @@ int gi_build_conv(gi_builder *b, const gi_view *out, const gi_view *in, int pack
     op->out = gi_builder_use(b, out);
     op->packed = gi_builder_use(b, &(gi_view){.tensor = packed});
     gi_builder_macs(b, gi_view_count(out) * op->K);
-    return direct ? gi_conv_plan_direct(b, op, err) : gi_conv_plan_gemm(b, op, err);
+    if (direct) return gi_conv_plan_direct(b, op, err);
+    if ((status = gi_conv_plan_gemm(b, op, err)) == GI_OK) gi_conv_plan_taps(b, op);
+    return status;
 }
