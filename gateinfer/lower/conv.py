@@ -11,6 +11,7 @@ from gateinfer._core import pack_dense
 from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering, aligned
+from gateinfer.lower.embedding_conv import lower_embedding_conv
 from gateinfer.lower.mirror import fold_windows, sides_of
 from gateinfer.lower.registry import lowers
 from gateinfer.lower.scales import following
@@ -31,8 +32,11 @@ ONE_TAP = Sliding((1,), (1,), (1,), ((0, 0),))
 
 @lowers("Conv", attrs=(*WINDOW_ATTRS, "group"))
 def lower_conv(ctx: Lowering, node: Node) -> None:
+    weights, bias, groups = parameters(ctx, node, len(ctx.shape(node.input(0))))
+    if (found := ctx.embeddings.get(node.input(0))) is not None:
+        lower_embedding_conv(ctx, node, found, weights, bias)
+        return
     x = ctx.value(node.input(0))
-    weights, bias, groups = parameters(ctx, node, x)
     _check(weights, x.shape[1], groups)
     scales = following(ctx, node, 1, (weights, bias))
     out = ctx.out(scales.last, reads=node.inputs, channels_last=_is_product(ctx, node, x, weights, groups))
@@ -84,11 +88,11 @@ def _without(window: Sliding, taps: tuple[slice, ...]) -> Sliding:
     return window._replace(kernel=tuple(t.stop - t.start for t in taps), pads=pads)
 
 
-def parameters(ctx: Lowering, node: Node, x: Tensor) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """Weights, bias and groups of a Conv or ConvTranspose."""
+def parameters(ctx: Lowering, node: Node, rank: int) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Weights, bias and groups of a Conv or ConvTranspose of an input of `rank`."""
     weights, bias = ctx.need_const(node, 1, "W"), ctx.need_const(node, 2, "B")
-    if weights is None or weights.ndim != x.rank:
-        raise UnsupportedOp(f"needs constant weights of rank {x.rank}")
+    if weights is None or weights.ndim != rank:
+        raise UnsupportedOp(f"needs constant weights of rank {rank}")
     return weights, bias, int(node.attrs.get("group", 1))
 
 

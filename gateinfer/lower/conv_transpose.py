@@ -35,7 +35,7 @@ class Phase(NamedTuple):
 def lower_conv_transpose(ctx: Lowering, node: Node) -> None:
     """The Conv that does what the window does backwards, over an input with stride - 1 gaps between its elements."""
     x = ctx.value(node.input(0))
-    weights, bias, groups = parameters(ctx, node, x)
+    weights, bias, groups = parameters(ctx, node, x.rank)
     if groups < 1 or weights.shape[0] != x.shape[1] or weights.shape[0] % groups:
         raise ShapeError(f"weights {weights.shape} with group = {groups} do not fit {x.shape[1]} input channels")
     scales = following(ctx, node, 1, (weights, bias))

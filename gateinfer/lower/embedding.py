@@ -1,7 +1,8 @@
-"""Recurrent layers on rows of a constant table: they take rows of the table's projection, bias + W x, instead.
+"""Layers on rows of a constant table, such as an embedding of characters: they take rows of its projection instead.
 
-A table of few rows, such as the embedding of characters, is projected once, when the model is planned; a step then
-reads one row instead of all of W. Every element is the same chain of the same numbers, so the bits stay.
+A table of few rows is projected once, when the model is planned. A step of a recurrent layer then reads one row,
+bias + W x, instead of all of W: every element is the same chain of the same numbers, so the bits stay. A convolution
+over positions adds up one row per tap (embedding_conv.py).
 """
 
 from __future__ import annotations
@@ -28,8 +29,15 @@ MAX_ROW_BYTES = 1024 * 1024
 """Of the rows that one call takes from it: more would leave the cache before they are used."""
 
 
+FEWEST_CHANNELS = 8
+"""Of a table that a convolution projects: with fewer, its products are as few as the sums."""
+
+
 class Embedding(NamedTuple):
-    """Rows of `table` [V, I] in the order of a layer's X: `path` are the nodes from the Gather on."""
+    """Rows of `table` [V, I] in the order of a layer's X: `path` are the nodes from the Gather on.
+
+    Of a convolution's X [N, I, L], the nodes that make [N, L, I].
+    """
 
     table: str
     path: tuple[Node, ...]
@@ -38,21 +46,44 @@ class Embedding(NamedTuple):
 def take_over(ctx: Lowering) -> None:
     """Finds layers whose input is nothing but rows of a constant table; the nodes that look them up count as done."""
     for node in ctx.nodes:
-        if node.op in RECURRENT and not node.domain and (found := _embedding(ctx, node)) is not None:
+        found = None if node.domain else _of_layer(ctx, node) if node.op in RECURRENT else _of_conv(ctx, node)
+        if found is not None:
             ctx.embeddings[node.input(0)] = found
             ctx.done.update(step.output(0) for step in found.path)
+            ctx.done.add(node.input(0))
 
 
-def _embedding(ctx: Lowering, node: Node) -> Embedding | None:
+def _of_layer(ctx: Lowering, node: Node) -> Embedding | None:
     weights = known_weights(node, ctx.graph.constants)
     if weights is None:
         return None
-    name, path = node.input(0), list[Node]()
+    directions, lanes, inputs = weights[0].shape
+    found = _look_up(ctx, node.input(0))
+    taken = 0 if found is None else prod(ctx.shape(found.path[0].input(1))) * directions * lanes * 4
+    return found if taken <= MAX_ROW_BYTES and _is_worth_it(ctx, found, inputs, directions * lanes) else None
+
+
+def _of_conv(ctx: Lowering, node: Node) -> Embedding | None:
+    weights = ctx.const(node.input(1)) if node.op == "Conv" else None
+    if weights is None or weights.ndim != 3 or node.attrs.get("group", 1) != 1 or weights.shape[1] < FEWEST_CHANNELS:
+        return None
+    turn = ctx.producers.get(node.input(0))
+    if turn is None or turn.op != "Transpose" or turn.domain or ctx.sole_user(turn.output(0)) is None:
+        return None
+    if list(_perm(turn, 3)) != [0, 2, 1] or 0 in ctx.shape(node.output(0)):
+        return None
+    found = _look_up(ctx, turn.input(0))
+    return found if _is_worth_it(ctx, found, weights.shape[1], weights.shape[0] * weights.shape[2]) else None
+
+
+def _look_up(ctx: Lowering, name: str) -> Embedding | None:
+    """The Gather whose rows `name` has, and what moves them, if nothing else reads them."""
+    path = list[Node]()
     while ctx.sole_user(name) is not None and (made := ctx.producers.get(name)) is not None and not made.domain:
         path.insert(0, made)
         name = made.input(0)
         if made.op == "Gather":
-            return Embedding(name, tuple(path)) if _is_worth_it(ctx, weights[0], made) else None
+            return Embedding(name, tuple(path))
         if not _keeps_rows(ctx, made):
             break
     return None
@@ -70,17 +101,15 @@ def _perm(node: Node, rank: int) -> Sequence[int]:
     return node.attrs.get("perm", range(rank)[::-1])
 
 
-def _is_worth_it(ctx: Lowering, w: np.ndarray, gather: Node) -> bool:
-    """Whether `gather` takes rows of a constant table that is to be projected by `w` [directions, G H, I]."""
-    table = ctx.const(gather.input(0))
-    if table is None or table.ndim != 2 or table.dtype != np.float32:
+def _is_worth_it(ctx: Lowering, found: Embedding | None, inputs: int, lanes: int) -> bool:
+    """Whether rows of a constant table [V, inputs] are looked up, which is to be projected to `lanes` values a row."""
+    table = ctx.const(found.table) if found else None
+    if found is None or table is None or table.ndim != 2 or table.dtype != np.float32:
         return False
-    if gather.attrs.get("axis", 0) % 2 or 0 in ctx.shape(gather.output(0)) or w.shape[2] != table.shape[1]:
+    gather = found.path[0]
+    if gather.attrs.get("axis", 0) % 2 or 0 in ctx.shape(gather.output(0)) or inputs != table.shape[1]:
         return False
-    lanes = w.shape[0] * w.shape[1]
-    rows = prod(ctx.shape(gather.input(1)))
-    sizes = (table.size * lanes, table.shape[0] * lanes * 4, rows * lanes * 4)
-    return all(size <= most for size, most in zip(sizes, (MAX_MACS, MAX_BYTES, MAX_ROW_BYTES), strict=True))
+    return table.size * lanes <= MAX_MACS and table.shape[0] * lanes * 4 <= MAX_BYTES
 
 
 def projected_rows(
@@ -98,13 +127,13 @@ def projected_rows(
     lanes = projected_size(cells[0])
     packed = ctx.packed("projection", [found.table], [table, *weights], tuple(cells), make)
     source = Tensor.dense(packed, np.dtype(np.float32), (len(table), len(cells) * lanes))
-    index = _rows_of_x(ctx, found)
+    index = rows_of_x(ctx, found)
     out = ctx.new(np.float32, (*index.shape, source.shape[1]))
     ctx.builder.gather(out.view, source.view, index.view, 0)
     return ctx.reshaped(out, (*index.shape, len(cells), lanes))
 
 
-def _rows_of_x(ctx: Lowering, found: Embedding) -> Tensor:
+def rows_of_x(ctx: Lowering, found: Embedding) -> Tensor:
     """Which row of the table each row of X is: what happened to rows, done to their numbers."""
     index = ctx.contiguous(ctx.value(found.path[0].input(1)))
     for node in found.path[1:]:

@@ -34,8 +34,8 @@ class Sliding(NamedTuple):
 
 def sliding(node: Node, x: Tensor, out: Tensor, kernel: Shape) -> Sliding:
     """Reads the window attributes of `node`. x [N, C, ..], out [N, M, ..]."""
-    if x.dtype != FLOAT:
-        raise UnsupportedOp(f"works on {x.dtype}; windows run on float32: cast the input")
+    if out.dtype != FLOAT:
+        raise UnsupportedOp(f"works on {out.dtype}; windows run on float32: cast the input")
     spatial = x.rank - 2
     if spatial not in (1, 2):
         raise UnsupportedOp(f"slides over {spatial} axes; 1 and 2 are implemented")
