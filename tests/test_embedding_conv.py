@@ -24,6 +24,11 @@ CASES = [
 TABLE = random(V, C, seed=1)
 
 
+@pytest.fixture(autouse=True)
+def small_tables_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "FEWEST_CHANNELS", 1)
+
+
 def attrs_of(case: dict) -> dict:
     return {k: v for k, v in case.items() if k not in ("length", "taps")}
 
@@ -91,12 +96,33 @@ def test_a_row_that_is_not_there_is_named() -> None:
     assert model.run(None, {"X": ids})[0].shape == wanted.shape
 
 
-@pytest.mark.parametrize("reason", ["large", "few channels", "other reader", "groups"])
+def test_a_row_that_no_tap_looks_up_is_refused_as_well() -> None:
+    nodes, weights = look_up(dict(length=12, taps=1, strides=[3]))
+    ids = tokens(1, 12)
+    model = gi.load(make_model(nodes, {"X": ids}, weights, ["Y"], 13).SerializeToString())
+    ids[0, 1] = 10**9
+    with pytest.raises(gi.ShapeError, match="out of range"):
+        model.run(None, {"X": ids})
+
+
+def test_row_numbers_that_are_written_over_later() -> None:
+    """By the file's order the look-up is behind them then; but the convolution makes it."""
+    nodes, weights = look_up(CASES[0])
+    nodes[0] = node("Gather", "E ids", "e")
+    scatter = node("ScatterElements", "ids at new", "Z", axis=1)
+    nodes = [node("Abs", "X", "ids"), nodes[0], scatter, *nodes[1:]]
+    more = {"at": np.arange(11)[None], "new": np.full((1, 11), 3)}
+    check(nodes, {"X": tokens(1, 11)}, weights | more, outputs=["Y", "Z"], opset=13, atol=chain(3 * C + 1))
+
+
+@pytest.mark.parametrize("reason", ["large", "infinite sums", "few channels", "other reader", "groups"])
 def test_other_convolutions_multiply(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes, weights = look_up(CASES[0])
     ids, outputs = tokens(1, 11), ["Y"]
     if reason == "large":
-        monkeypatch.setattr(embedding, "MAX_BYTES", V * M * 3 * 4 - 1)
+        monkeypatch.setattr(embedding, "MAX_CONV_BYTES", V * M * 3 * 4 - 1)
+    elif reason == "infinite sums":
+        monkeypatch.setattr(embedding, "MAX_SUM", 1.0)
     elif reason == "few channels":
         monkeypatch.setattr(embedding, "FEWEST_CHANNELS", C + 1)
     elif reason == "groups":

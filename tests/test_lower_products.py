@@ -18,6 +18,8 @@ from pipeline import (
 )
 from tolerance import product
 
+import gateinfer as gi
+
 MATMULS = [((3, 5), (5, 7)), ((2, 3, 5), (5, 7)), ((5,), (5, 7)), ((3, 5), (5,)), ((5,), (5,)),
            ((2, 1, 3, 5), (4, 5, 2)), ((1, 40), (40, 70)), ((3, 0), (0, 2)), ((0, 3), (3, 2))]  # fmt: skip
 
@@ -133,6 +135,21 @@ def test_padding_of_short_lines_leaves_the_bits(case, channels, isa):
     check(nodes, {"X": x[:1]}, weights, opset=13, atol=chain(channels * case["kernel"]))
     for row, wanted in enumerate(found(x)):
         assert found(x[row : row + 1]).tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("weight, bias", [(-1.0, -0.0), (np.inf, 1.0)])
+def test_padding_of_short_lines_beside_what_zeros_show_in(weight, bias):
+    """The sign of 0, and infinity times 0, are the same in a batch and alone."""
+    weights = {"W": np.ones((16, 16, 3), np.float32), "B": np.full(16, bias, np.float32)}
+    weights["W"][:, :, 1:] = weight
+    nodes = [node("Transpose", "X", "x", perm=[0, 2, 1]), node("Conv", "x W B", "y", pads=[1, 1])]
+    nodes.append(node("Transpose", "y", perm=[0, 2, 1]))
+    for x in (np.zeros((2, 2, 16), np.float32), random(2, 2, 16)):
+        model = make_model(nodes, {"X": x}, weights, ["Y"], 13, np.float32)
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+        loaded = gi.load(model.SerializeToString(), allow_nonfinite=True)
+        (both,), (one,) = loaded.run(None, {"X": x}), loaded.run(None, {"X": x[:1]})
+        assert one.tobytes() == both[:1].tobytes()
 
 
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])

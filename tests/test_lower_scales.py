@@ -110,3 +110,21 @@ def test_taps_that_only_see_padding(length, stride, pads):
     lowered = check(nodes, {"X": random(2, 3, length)}, constants, atol=TOLERANCE)
     positions = (length + sum(pads) - 5) // stride + 1
     assert lowered.program.macs < 2 * positions * 6 * 15
+
+
+@pytest.mark.parametrize("ops", [("Mul", "Add"), ("Sub", "Add"), ("Sub k", "Sub")])
+def test_one_weight_with_different_scales_of_the_same_constant(ops):
+    """Packed weights are shared by what was done to them, not by the constants that it was done with."""
+    constants = {**CONV, "k": random(1, CONV["W"].shape[0], 1, low=0.5, seed=9)}
+    nodes = []
+    for i, op in enumerate(ops):
+        nodes.append(node("Conv", "X " + " ".join(CONV), f"c{i}"))
+        nodes.append(node(op.split()[0], f"k c{i}" if " " in op else f"c{i} k", f"d{i}"))
+    check([*nodes, node("Concat", "d0 d1", axis=0)], {"X": random(2, 3, 9)}, constants, opset=15, atol=4 * TOLERANCE)
+
+
+def test_norms_that_differ_by_epsilon():
+    nodes = [node("Conv", "X " + " ".join(CONV), "c0"), node("Conv", "X " + " ".join(CONV), "c1")]
+    nodes += [node("BatchNormalization", f"c{i} s o m v", f"d{i}", epsilon=e) for i, e in enumerate((1e-5, 0.5))]
+    nodes.append(node("Concat", "d0 d1", axis=0))
+    check(nodes, {"X": random(2, 3, 9)}, {**CONV, **NORM}, opset=15, atol=4 * TOLERANCE)

@@ -241,6 +241,10 @@ class Lowering:
     def _living_in(self, tensor: int) -> list[str]:
         return [name for name, window in self._values.items() if window.id == tensor]
 
+    def read_by(self, name: str, node: Node) -> None:
+        """Says that `node` reads `name`, too, instead of a node before it."""
+        self._users.setdefault(name, []).append(node)
+
     def _read_later(self, node: Node, names: Sequence[str]) -> bool:
         readers = (user for name in names for user in self._users.get(name, ()))
         return any(self._place[id(user)] > self._place[id(node)] for user in readers)

@@ -105,9 +105,12 @@ def _check(weights: np.ndarray, channels: int, groups: int) -> None:
 
 
 def pack(weights: np.ndarray, bias: np.ndarray | None, groups: int) -> np.ndarray:
-    """Weights [M, C / groups, ..], bias [M] -> per group the panels of K = window * C / groups to M / groups."""
+    """Weights [M, C / groups, ..], bias [M] -> per group the panels of K = window * C / groups to M / groups.
+
+    A bias of -0 becomes 0: sums that begin with it would tell whether products with zeros of the padding were made.
+    """
     out_channels, channels = weights.shape[:2]
     taps_last = weights.reshape(groups, out_channels // groups, channels, -1)
     rows = taps_last.swapaxes(2, 3).reshape(groups, out_channels // groups, -1)
-    biases = [None] * groups if bias is None else np.ascontiguousarray(bias).reshape(groups, -1)
+    biases = [None] * groups if bias is None else np.ascontiguousarray(bias + np.float32(0)).reshape(groups, -1)
     return aligned(np.concatenate([pack_dense(w.T, b) for w, b in zip(rows, biases, strict=True)]))

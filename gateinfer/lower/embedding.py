@@ -29,8 +29,11 @@ MAX_ROW_BYTES = 1024 * 1024
 """Of the rows that one call takes from it: more would leave the cache before they are used."""
 
 
-FEWEST_CHANNELS = 8
-"""Of a table that a convolution projects: with fewer, its products are as few as the sums."""
+FEWEST_CHANNELS, MAX_CONV_BYTES = 64, 512 * 1024
+"""Of a table that a convolution projects, and of its projection. Measured: products are as fast as sums of rows with
+fewer channels, or where the rows come from further away than L2."""
+MAX_SUM = 1e37
+"""What a tap adds up to stays well inside float32, though the next one may take it away again."""
 
 
 class Embedding(NamedTuple):
@@ -51,6 +54,7 @@ def take_over(ctx: Lowering) -> None:
             ctx.embeddings[node.input(0)] = found
             ctx.done.update(step.output(0) for step in found.path)
             ctx.done.add(node.input(0))
+            ctx.read_by(found.path[0].input(1), node)
 
 
 def _of_layer(ctx: Lowering, node: Node) -> Embedding | None:
@@ -72,8 +76,13 @@ def _of_conv(ctx: Lowering, node: Node) -> Embedding | None:
         return None
     if list(_perm(turn, 3)) != [0, 2, 1] or 0 in ctx.shape(node.output(0)):
         return None
-    found = _look_up(ctx, turn.input(0))
-    return found if _is_worth_it(ctx, found, weights.shape[1], weights.shape[0] * weights.shape[2]) else None
+    found, (filters, channels, taps) = _look_up(ctx, turn.input(0)), weights.shape
+    if not _is_worth_it(ctx, found, channels, filters * taps):
+        return None
+    assert found is not None
+    table = ctx.graph.constants[found.table]
+    largest = np.abs(table).max(initial=0.0).astype(float) * np.abs(weights).max(initial=0.0) * channels
+    return found if len(table) * filters * taps * 4 <= MAX_CONV_BYTES and largest < MAX_SUM else None
 
 
 def _look_up(ctx: Lowering, name: str) -> Embedding | None:

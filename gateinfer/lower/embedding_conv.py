@@ -41,21 +41,26 @@ def lower_embedding_conv(
     window = sliding(node, index, out, (taps,))
     (stride,), (dilation,), ((begin, _),) = window.stride, window.dilation, window.pads
     rows = out.transpose((0, 2, 1))  # [N, positions, M]
+    table_of = [source.slice(0, 0, len(table)).select(1, tap) for tap in range(taps)]
+    looked_up = np.zeros(index.shape[2], bool)
     for tap in range(taps):
         start = tap * dilation - begin
         first, end = _inside(start, stride, rows.shape[1], index.shape[2])
+        looked_up[first * stride + start :][: (end - first) * stride : stride] = first < end
+        ids = index.squeeze(1).slice(1, first * stride + start, end - first, stride)
+        target = rows.slice(1, first, end - first)
         if tap == 0:
             only_bias = source.slice(0, len(table), 1).select(1, 0)
             _spread(ctx, rows.slice(1, 0, first), only_bias)
             _spread(ctx, rows.slice(1, end, rows.shape[1] - end), only_bias)
         if first == end:
             continue
-        seen = index.squeeze(1).slice(1, first * stride + start, end - first, stride)
-        target = rows.slice(1, first, end - first)
         taken = target if tap == 0 else ctx.new(FLOAT, target.shape)
-        ctx.builder.gather(taken.view, source.slice(0, 0, len(table)).select(1, tap).view, seen.view, 0)
+        ctx.builder.gather(taken.view, table_of[tap].view, ids.view, 0)
         if tap:
             ctx.binary("add", target, taken, out=target)
+    if not looked_up.all():  # a number that no tap looks up may still be wrong
+        ctx.builder.gather(ctx.new(FLOAT, (*index.shape, 1)).view, table_of[0].slice(1, 0, 1).view, index.view, 0)
 
 
 def _spread(ctx: Lowering, target: Tensor, row: Tensor) -> None:

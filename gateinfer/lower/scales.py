@@ -18,7 +18,10 @@ LARGEST = 1e37
 
 
 class Scales(NamedTuple):
-    """What follows a product: `last` is the node that makes the final result, `names` the constants on the way."""
+    """What follows a product: `last` is the node that makes the final result.
+
+    `names` say what is done on the way and with which constants, whose values are `sources`.
+    """
 
     last: Node
     names: tuple[str, ...] = ()
@@ -43,7 +46,7 @@ def following(ctx: Lowering, node: Node, axis: int, arrays: Sequence[np.ndarray 
     """
     shape = ctx.shape(node.output(0))
     size = max((float(np.abs(a).max(initial=0.0)) for a in arrays if a is not None), default=0.0)
-    last, names = node, list[str]()
+    last, names, sources = node, list[str](), list[np.ndarray | None]()
     affine: Affine | None = None
     while (user := ctx.sole_user(last.output(0))) is not None and ctx.shape(user.output(0)) == shape:
         step = _affine(ctx, user, last.output(0), axis % len(shape), shape)
@@ -52,9 +55,12 @@ def following(ctx: Lowering, node: Node, axis: int, arrays: Sequence[np.ndarray 
         factor, addend = step if affine is None else (affine[0] * step[0], affine[1] * step[0] + step[1])
         if not (np.abs(factor).max(initial=0.0) * max(size, 1) + np.abs(addend).max(initial=0.0) < LARGEST):
             break
-        affine, names, last = (factor, addend), names + [n for n in user.inputs if n != last.output(0)], user
+        operands = [name for name in user.inputs if name != last.output(0)]
+        names += [f"{user.op} {user.inputs.index(last.output(0))} {user.attrs.get('epsilon', '')}", *operands]
+        sources += [ctx.const(name) for name in operands]
+        affine, last = (factor, addend), user
         ctx.done.add(user.output(0))
-    return Scales(last, tuple(names), tuple(ctx.const(name) for name in names), affine)
+    return Scales(last, tuple(names), tuple(sources), affine)
 
 
 def _affine(ctx: Lowering, node: Node, value: str, axis: int, shape: Sequence[int]) -> Affine | None:

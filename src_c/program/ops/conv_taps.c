@@ -1,5 +1,6 @@
 /* Convolution of a short line whose windows reach into the padding: its products tap by tap, each for the positions where the tap
- * meets the input. Those with zeros are not made, and nothing is copied. A chain that leaves zeros out has the same bits. */
+ * meets the input. Those with zeros are not made, and nothing is copied. A chain from a finite bias other than -0 that leaves zeros
+ * out has the same bits, but for the sign of a sum that has underflowed to 0; an infinite weight times zero would show. */
 #include "conv.h"
 #include "../builder.h"
 #include <string.h>
@@ -42,6 +43,12 @@ int gi_conv_run_taps(const gi_op *self, const gi_frame *frame, gi_error *err) {
     return GI_OK;
 }
 
+static int all_finite(const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] - x[i] != 0) return 0;
+    return 1;
+}
+
 /* A single line, channel by channel: windows are runs of memory, sums rest in the output. */
 static int is_short_line(const gi_conv_op *op) {
     const int is_line = op->N == 1 && op->oh == 1 && op->window.kernel[0] == 1 && op->window.pad_begin[0] == 0;
@@ -51,7 +58,7 @@ static int is_short_line(const gi_conv_op *op) {
 
 void gi_conv_plan_taps(gi_builder *b, gi_conv_op *op) {
     const int64_t taps = op->window.kernel[1];
-    if (!is_short_line(op)) return;
+    if (!is_short_line(op) || !all_finite(b->program->tensors[op->packed.tensor].data, op->packed_size * op->groups)) return;
     gi_conv_span *spans = gi_arena_take(b->program->arena, (size_t)taps * sizeof *spans);
     if (!spans) return;
     for (int64_t tap = 0; tap < taps; tap++) {
