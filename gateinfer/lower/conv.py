@@ -72,12 +72,7 @@ def _is_product(ctx: Lowering, node: Node, x: Tensor, weights: np.ndarray, group
 
 def _seen(window: Sliding, axis: int, extent: int, positions: int) -> slice:
     """The taps along `axis` without those, at either end, that lie in the padding at every position."""
-    stride, dilation, begin = window.stride[axis], window.dilation[axis], window.pads[axis][0]
-    seen = []
-    for tap in range(window.kernel[axis]):
-        first = max(0, -((tap * dilation - begin) // stride))  # the position where the tap enters the input
-        if first < positions and first * stride + tap * dilation - begin < extent:
-            seen.append(tap)
+    seen = [tap for tap in range(window.kernel[axis]) if window.places(axis, tap, extent, positions)]
     return slice(seen[0], seen[-1] + 1) if seen else slice(0, window.kernel[axis])
 
 

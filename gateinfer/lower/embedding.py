@@ -27,8 +27,6 @@ MAX_BYTES = 8 * 1024 * 1024
 """Of a projected table."""
 MAX_ROW_BYTES = 1024 * 1024
 """Of the rows that one call takes from it: more would leave the cache before they are used."""
-
-
 FEWEST_CHANNELS, MAX_CONV_BYTES = 64, 512 * 1024
 """Of a table that a convolution projects, and of its projection. Measured: products are as fast as sums of rows with
 fewer channels, or where the rows come from further away than L2."""
@@ -37,13 +35,18 @@ MAX_SUM = 1e37
 
 
 class Embedding(NamedTuple):
-    """Rows of `table` [V, I] in the order of a layer's X: `path` are the nodes from the Gather on.
+    """Rows of the constant `table`, `values` [V, I]: `path` are the nodes from the Gather on.
 
-    Of a convolution's X [N, I, L], the nodes that make [N, L, I].
+    They make the X [.., I] of a recurrent layer, or [N, L, I], which is turned into the X of a convolution.
     """
 
     table: str
+    values: np.ndarray
     path: tuple[Node, ...]
+
+    def fits(self, lanes: int, most_bytes: int) -> bool:
+        """Whether a projection to `lanes` values a row is small enough."""
+        return self.values.size * lanes <= MAX_MACS and len(self.values) * lanes * 4 <= most_bytes
 
 
 def take_over(ctx: Lowering) -> None:
@@ -62,9 +65,11 @@ def _of_layer(ctx: Lowering, node: Node) -> Embedding | None:
     if weights is None:
         return None
     directions, lanes, inputs = weights[0].shape
-    found = _look_up(ctx, node.input(0))
-    taken = 0 if found is None else prod(ctx.shape(found.path[0].input(1))) * directions * lanes * 4
-    return found if taken <= MAX_ROW_BYTES and _is_worth_it(ctx, found, inputs, directions * lanes) else None
+    found = _look_up(ctx, node.input(0), inputs)
+    if found is None or not found.fits(directions * lanes, MAX_BYTES):
+        return None
+    taken = prod(ctx.shape(found.path[0].input(1))) * directions * lanes * 4
+    return found if taken <= MAX_ROW_BYTES else None
 
 
 def _of_conv(ctx: Lowering, node: Node) -> Embedding | None:
@@ -76,26 +81,34 @@ def _of_conv(ctx: Lowering, node: Node) -> Embedding | None:
         return None
     if list(_perm(turn, 3)) != [0, 2, 1] or 0 in ctx.shape(node.output(0)):
         return None
-    found, (filters, channels, taps) = _look_up(ctx, turn.input(0)), weights.shape
-    if not _is_worth_it(ctx, found, channels, filters * taps):
+    filters, channels, taps = weights.shape
+    found = _look_up(ctx, turn.input(0), channels)
+    if found is None or not found.fits(filters * taps, MAX_CONV_BYTES):
         return None
-    assert found is not None
-    table = ctx.graph.constants[found.table]
-    largest = np.abs(table).max(initial=0.0).astype(float) * np.abs(weights).max(initial=0.0) * channels
-    return found if len(table) * filters * taps * 4 <= MAX_CONV_BYTES and largest < MAX_SUM else None
+    largest = np.abs(found.values).max(initial=0.0).astype(float) * np.abs(weights).max(initial=0.0) * channels
+    return found if largest < MAX_SUM else None
 
 
-def _look_up(ctx: Lowering, name: str) -> Embedding | None:
-    """The Gather whose rows `name` has, and what moves them, if nothing else reads them."""
+def _look_up(ctx: Lowering, name: str, inputs: int) -> Embedding | None:
+    """The rows of a constant table [V, inputs] that `name` has, if nothing else reads them."""
     path = list[Node]()
     while ctx.sole_user(name) is not None and (made := ctx.producers.get(name)) is not None and not made.domain:
         path.insert(0, made)
         name = made.input(0)
         if made.op == "Gather":
-            return Embedding(name, tuple(path))
+            return _of_table(ctx, name, path, inputs)
         if not _keeps_rows(ctx, made):
             break
     return None
+
+
+def _of_table(ctx: Lowering, name: str, path: Sequence[Node], inputs: int) -> Embedding | None:
+    table, gather = ctx.const(name), path[0]
+    if table is None or table.ndim != 2 or table.dtype != np.float32 or table.shape[1] != inputs:
+        return None
+    if gather.attrs.get("axis", 0) % 2 or 0 in ctx.shape(gather.output(0)):
+        return None
+    return Embedding(name, table, tuple(path))
 
 
 def _keeps_rows(ctx: Lowering, node: Node) -> bool:
@@ -110,23 +123,11 @@ def _perm(node: Node, rank: int) -> Sequence[int]:
     return node.attrs.get("perm", range(rank)[::-1])
 
 
-def _is_worth_it(ctx: Lowering, found: Embedding | None, inputs: int, lanes: int) -> bool:
-    """Whether rows of a constant table [V, inputs] are looked up, which is to be projected to `lanes` values a row."""
-    table = ctx.const(found.table) if found else None
-    if found is None or table is None or table.ndim != 2 or table.dtype != np.float32:
-        return False
-    gather = found.path[0]
-    if gather.attrs.get("axis", 0) % 2 or 0 in ctx.shape(gather.output(0)) or inputs != table.shape[1]:
-        return False
-    return table.size * lanes <= MAX_MACS and table.shape[0] * lanes * 4 <= MAX_BYTES
-
-
 def projected_rows(
     ctx: Lowering, found: Embedding, cells: Sequence[Cell], weights: Sequence[np.ndarray | None]
 ) -> Tensor:
     """The projection of X, whose leading axes stay as they are, for each direction of a layer: [.., .., D, lanes]."""
-    table = ctx.const(found.table)
-    assert table is not None  # _is_worth_it
+    table = found.values
 
     def make() -> np.ndarray:
         rows = np.ascontiguousarray(table)

@@ -23,8 +23,7 @@ def lower_embedding_conv(
     ctx: Lowering, node: Node, found: Embedding, weights: np.ndarray, bias: np.ndarray | None
 ) -> None:
     """`node` with the constants `weights` [M, C, taps] and `bias` [M]."""
-    taps, table = weights.shape[2], ctx.const(found.table)
-    assert table is not None  # embedding.py has looked
+    taps, table = weights.shape[2], found.values
     scales = following(ctx, node, 1, (weights, bias))
     names = (found.table, node.input(1), node.input(2), *scales.names)
     sources = (table, weights, bias, *scales.sources)
@@ -41,38 +40,31 @@ def lower_embedding_conv(
     window = sliding(node, index, out, (taps,))
     (stride,), (dilation,), ((begin, _),) = window.stride, window.dilation, window.pads
     rows = out.transpose((0, 2, 1))  # [N, positions, M]
-    table_of = [source.slice(0, 0, len(table)).select(1, tap) for tap in range(taps)]
-    looked_up = np.zeros(index.shape[2], bool)
+    tables = [source.slice(0, 0, len(table)).select(1, tap) for tap in range(taps)]
+    places = [window.places(0, tap, index.shape[2], rows.shape[1]) for tap in range(taps)]
+    bias_row = source.slice(0, len(table), 1).select(1, 0)
+    _spread(ctx, rows.slice(1, 0, places[0].start), bias_row)
+    _spread(ctx, rows.slice(1, places[0].stop, rows.shape[1] - places[0].stop), bias_row)
+    looked_up = set[int]()
     for tap in range(taps):
-        start = tap * dilation - begin
-        first, end = _inside(start, stride, rows.shape[1], index.shape[2])
-        looked_up[first * stride + start :][: (end - first) * stride : stride] = first < end
-        ids = index.squeeze(1).slice(1, first * stride + start, end - first, stride)
-        target = rows.slice(1, first, end - first)
-        if tap == 0:
-            only_bias = source.slice(0, len(table), 1).select(1, 0)
-            _spread(ctx, rows.slice(1, 0, first), only_bias)
-            _spread(ctx, rows.slice(1, end, rows.shape[1] - end), only_bias)
-        if first == end:
+        if not places[tap]:
             continue
-        taken = target if tap == 0 else ctx.new(FLOAT, target.shape)
-        ctx.builder.gather(taken.view, table_of[tap].view, ids.view, 0)
+        start = places[tap].start * stride + tap * dilation - begin
+        looked_up.update(range(start, start + len(places[tap]) * stride, stride))
+        ids = index.squeeze(1).slice(1, start, len(places[tap]), stride)
+        target = rows.slice(1, places[tap].start, len(places[tap]))
+        taken = ctx.new(FLOAT, target.shape) if tap else target
+        ctx.builder.gather(taken.view, tables[tap].view, ids.view, 0)
         if tap:
             ctx.binary("add", target, taken, out=target)
-    if not looked_up.all():  # a number that no tap looks up may still be wrong
-        ctx.builder.gather(ctx.new(FLOAT, (*index.shape, 1)).view, table_of[0].slice(1, 0, 1).view, index.view, 0)
+    if len(looked_up) < index.shape[2]:  # a number that no tap looks up may still be wrong
+        ctx.builder.gather(ctx.new(FLOAT, (*index.shape, 1)).view, tables[0].slice(1, 0, 1).view, index.view, 0)
 
 
 def _spread(ctx: Lowering, target: Tensor, row: Tensor) -> None:
     """Every row of `target` [N, n, M] = row [1, M]."""
     if target.size:
         ctx.copy(target, row.unsqueeze(0).broadcast_to(target.shape))
-
-
-def _inside(start: int, stride: int, positions: int, extent: int) -> tuple[int, int]:
-    """First position, and the one after the last, where start + position * stride lies in the input."""
-    first = min(positions, max(0, -(start // stride)))
-    return first, max(first, min(positions, -((start - extent) // stride)))
 
 
 def _projected(isa: str, table: np.ndarray, weights: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
@@ -82,10 +74,10 @@ def _projected(isa: str, table: np.ndarray, weights: np.ndarray, bias: np.ndarra
     shape, lanes = (len(table) + 1, channels), taps * filters
     x = Tensor.dense(builder.external(code(FLOAT), shape[0] * channels), FLOAT, shape)
     y = Tensor.dense(builder.external(code(FLOAT), shape[0] * lanes), FLOAT, (shape[0], lanes))
-    first = np.zeros(lanes, np.float32)
-    first[:filters] = 0 if bias is None else bias
+    start = np.zeros(lanes, np.float32)
+    start[:filters] = 0 if bias is None else bias
     columns = np.ascontiguousarray(weights.transpose(1, 2, 0)).reshape(channels, lanes)
-    builder.dense(y.view, x.view, builder.constant(aligned(pack_dense(columns, first))))
+    builder.dense(y.view, x.view, builder.constant(aligned(pack_dense(columns, start))))
     result = aligned(np.zeros((shape[0], lanes), np.float32))
     Runner(builder.finish()).run((x.id, y.id), [np.pad(table, ((0, 1), (0, 0))), result])
     return result

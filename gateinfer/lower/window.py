@@ -31,6 +31,12 @@ class Sliding(NamedTuple):
         (top, _), (left, _) = self.pads
         return _pair(self.kernel), _pair(self.stride), _pair(self.dilation), (top, left)
 
+    def places(self, axis: int, tap: int, extent: int, positions: int) -> range:
+        """Of the output's `positions` along `axis`, those where a tap meets the input's `extent`, not the padding."""
+        start, stride = tap * self.dilation[axis] - self.pads[axis][0], self.stride[axis]
+        first = min(positions, max(0, -(start // stride)))
+        return range(first, max(first, min(positions, -((start - extent) // stride))))
+
 
 def sliding(node: Node, x: Tensor, out: Tensor, kernel: Shape) -> Sliding:
     """Reads the window attributes of `node`. x [N, C, ..], out [N, M, ..]."""

@@ -24,7 +24,7 @@ static inline int64_t gi_line_floats(int weights, int64_t K) {
 }
 
 /* out [rows, width] = start + x [rows, K] * panels.
- * panels: one for each group of `lines` blocks (fewer in the last), of which x meets the steps first .. first + K - 1.
+ * panels: one for each group of `lines` blocks (fewer in the last), of which x meets K from `step` on.
  * start [rows][blocks * 16]: the chains' first value, in panel order; may be out. A stride of 0 starts every row from the same bias.
  * width <= blocks * 16: lanes past it are not stored. Row strides in floats. out must not overlap x. */
 typedef struct gi_product {
@@ -32,7 +32,7 @@ typedef struct gi_product {
     int64_t rows, K, width;
     int64_t lines;                           /* blocks per panel: the gates of a cell, or GI_DENSE_GROUP */
     const float *x; int64_t x_stride;
-    const float *panels; int64_t depth, first; /* steps of a panel; first: 0 with 16-bit weights */
+    const float *panels; int64_t depth, step; /* steps of a panel; step: 0 with 16-bit weights */
     const float *start; int64_t start_stride;
     float *out; int64_t out_stride;
 } gi_product;

@@ -42,7 +42,7 @@ static void run_in_pieces(const gi_kernels *k, gi_product p) {
     p.K = cut;
     k->product(&p);
     if (cut == K) return;
-    p.K = K - cut, p.first = cut, p.x += cut, p.start = p.out, p.start_stride = p.out_stride;
+    p.K = K - cut, p.step = cut, p.x += cut, p.start = p.out, p.start_stride = p.out_stride;
     k->product(&p);
 }
 

@@ -56,7 +56,7 @@ GI_INLINE void product_groups(const gi_product *p, const int weights) {
     const int64_t blocks = gi_blocks(p->width), block_floats = gi_line_floats(weights, p->depth);
     for (int64_t block = 0; block < blocks; block += p->lines) {
         const int64_t lines = blocks - block < p->lines ? blocks - block : p->lines, first = block * GI_BLOCK;
-        const float *panel = p->panels + block * block_floats + p->first * lines * GI_BLOCK;
+        const float *panel = p->panels + block * block_floats + p->step * lines * GI_BLOCK;
         if (HAS_BANDS && p->rows > 1) {
             product_rows(p, lines, first, panel);
             continue;

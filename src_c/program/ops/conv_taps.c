@@ -27,7 +27,7 @@ static void multiply_span(const gi_conv_op *op, const gi_kernels *kernels, const
         .rows = s->positions, .K = s->taps * op->C, .width = op->M, .lines = GI_DENSE_GROUP,
         .x = in + (s->first * w->stride[1] + s->tap * w->dilation[1] - w->pad_begin[1]) * op->in_stride[3],
         .x_stride = w->stride[1] * op->in_stride[3],
-        .panels = packed + op->M, .depth = op->K, .first = s->tap * op->C,
+        .panels = packed + op->M, .depth = op->K, .step = s->tap * op->C,
         .start = from, .start_stride = op->out_stride[3], .out = from, .out_stride = op->out_stride[3]});
 }
 
