@@ -1,4 +1,4 @@
-"""Convolutions whose filters mirror themselves: the answers of any convolution, for half the multiply-adds."""
+"""Convolutions whose filters mirror themselves, or each other, too: the answers of any convolution, for less work."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ def filters(count: int, taps: int, *, alone: int, kinds: str, seed: int = 1) -> 
         sign = {"e": 1, "o": -1, "0": 0}[kind]
         weights[part, :, alone:] = (weights[part, :, alone:] + sign * turned[part]) * abs(sign) / 2
     return weights
+
+
+def sharing(weights: np.ndarray, shared: list[int]) -> np.ndarray:
+    """In equal parts of the filters, the last ones mirror the first: taps of parity `shared` equal, others negated."""
+    result = weights.copy()
+    for part, parity in zip(np.array_split(result, len(shared)), shared, strict=True):
+        half = len(part) // 2
+        for taps, sign in ((slice(parity, None, 2), 1), (slice(1 - parity, None, 2), -1)):
+            part[len(part) - half :, :, taps] = sign * part[:half][::-1, :, taps]
+            part[half : len(part) - half, :, taps] *= sign > 0
+    return result
 
 
 def fourier(taps: int, window: np.ndarray) -> np.ndarray:
@@ -79,6 +90,49 @@ def test_a_fourier_transform_fills_its_blocks() -> None:
     assert lowered.program.macs == 7 * (130 + 128) * 129
 
 
+def macs(weights: np.ndarray, positions: int = 3, strides: int = 6, **constants: np.ndarray) -> int:
+    """Multiply-adds per position, of a Conv that agrees with the reference."""
+    taps = weights.shape[2]
+    nodes = [node("Conv", "X W B" if "B" in constants else "X W", "a", strides=[strides])]
+    nodes.append(node("Mul", "a k") if "k" in constants else node("Neg", "a"))
+    x = random(2, 1, (positions - 1) * strides + taps)
+    lowered = check(nodes, {"X": x}, {"W": weights, **constants}, atol=chain(taps))
+    return lowered.program.macs // (2 * positions)
+
+
+def a_quarter(weights: np.ndarray) -> int:
+    """Two more filters and one more tap of each kind belong to no other."""
+    count, _, taps = weights.shape
+    return (count // 2 + 2) * (taps // 2 + 1)
+
+
+@pytest.mark.parametrize(("kinds", "shared"), [("e", [0]), ("o", [0]), ("eo", [0, 1]), ("oe", [1, 1])])
+@pytest.mark.parametrize(("taps", "alone"), [(256, 1), (257, 0)])
+@pytest.mark.parametrize("count", [256, 258])
+@pytest.mark.parametrize("positions", [1, 4, 20])
+def test_filters_that_mirror_each_other(
+    kinds: str, shared: list[int], taps: int, alone: int, count: int, positions: int
+) -> None:
+    """Even numbers of filters, and odd ones, of which the middle one mirrors itself; results in either layout."""
+    weights = sharing(filters(count, taps, alone=alone, kinds=kinds), shared)
+    assert macs(weights, positions) <= a_quarter(weights)
+
+
+def test_what_keeps_filters_from_sharing_sums() -> None:
+    """What differs between two filters that mirror each other, windows that change parity, too little to gain."""
+    weights = sharing(filters(256, 256, alone=1, kinds="eo"), [0, 1])
+    most = a_quarter(weights)
+    assert macs(weights) <= most < macs(weights, strides=7)
+    assert macs(weights, B=random(256, seed=2)) > most
+    assert macs(weights, k=random(256, 1, seed=3)) > most
+    other = weights.copy()
+    other[3, 0, [5, 251]] = np.nextafter(other[3, 0, 5], np.float32(2))
+    assert macs(other) > most
+    assert macs(sharing(filters(256, 256, alone=0, kinds="eo"), [0, 1])) > most
+    short = sharing(filters(256, 254, alone=1, kinds="eo"), [0, 1])
+    assert macs(short) > a_quarter(short)
+
+
 def test_scales_behind_it_are_folded() -> None:
     nodes = [node("Conv", "X W B", "a", strides=[16]), node("Mul", "a k", "b"), node("Add", "b c")]
     constants = {"W": filters(72, 128, alone=1, kinds="eo"), "B": random(72, seed=2),
@@ -123,9 +177,12 @@ def test_a_tap_alone_is_multiplied_as_it_is() -> None:
 
 @pytest.mark.parametrize("tap", [0, 1, 128, 255])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_spoils_every_filter_that_sees_it(tap: int, value: float) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_not_finite_spoils_every_filter_that_sees_it(tap: int, value: float, shared: bool) -> None:
     """Also those whose weight there is 0."""
     x, weights = random(1, 1, 512), fourier(256, np.hanning(257)[:256])
+    if shared:
+        weights = sharing(weights, [0, 1])
     x[0, 0, tap] = value
     found = run(x, weights, strides=[256])
     assert not np.isfinite(found[0, :, 0]).any()
@@ -133,10 +190,14 @@ def test_what_is_not_finite_spoils_every_filter_that_sees_it(tap: int, value: fl
 
 
 @pytest.mark.parametrize("isa", ["scalar", *ISAS])
-def test_the_bits_do_not_depend_on_rows_lengths_or_instruction_set(isa: str) -> None:
+@pytest.mark.parametrize("weights", [
+    filters(96, 160, alone=1, kinds="eo"),
+    sharing(filters(150, 256, alone=1, kinds="eo"), [0, 1]),
+], ids=["mirrored", "shared"])  # fmt: skip
+def test_the_bits_do_not_depend_on_rows_lengths_or_instruction_set(isa: str, weights: np.ndarray) -> None:
     require_isa(isa)
-    weights = filters(96, 160, alone=1, kinds="eo")
-    x = random(3, 1, 1000)
+    taps = weights.shape[2]
+    x = random(3, 1, 840 + taps)
     model = make_model([node("Conv", "X W", strides=[32])], {"X": x}, {"W": weights}, ["Y"], 22)
     for axis in (0, 2):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"n{axis}"
@@ -144,6 +205,6 @@ def test_the_bits_do_not_depend_on_rows_lengths_or_instruction_set(isa: str) -> 
     (whole,) = gi.load(data).run(None, {"X": x})
     loaded = gi.load(data, isa=isa)
     for row, first, positions in [(0, 0, 27), (1, 0, 1), (2, 5, 7), (2, 18, 9)]:
-        piece = x[row : row + 1, :, first * 32 : (first + positions - 1) * 32 + 160]
+        piece = x[row : row + 1, :, first * 32 : (first + positions - 1) * 32 + taps]
         (found,) = loaded.run(None, {"X": piece})
         np.testing.assert_array_equal(found[0], whole[row, :, first : first + positions])

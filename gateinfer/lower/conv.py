@@ -12,7 +12,7 @@ from gateinfer.errors import ShapeError, UnsupportedOp
 from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering, aligned
 from gateinfer.lower.embedding_conv import lower_embedding_conv
-from gateinfer.lower.mirror import fold_windows, sides_of
+from gateinfer.lower.mirror import Side, lower_mirrored, sides_of
 from gateinfer.lower.registry import lowers
 from gateinfer.lower.scales import following
 from gateinfer.lower.tensor import BLOCK, Tensor
@@ -49,9 +49,12 @@ def lower_conv(ctx: Lowering, node: Node) -> None:
         )
         ctx.builder.conv(planar(out).view, planar(x).view, packed, groups, window.core())
 
-    if out.size and (sides := sides_of(weights, groups, window)):
-        for side, folded in zip(sides, fold_windows(ctx, sides, x, window, out.shape[2]), strict=True):
-            product(out.slice(1, side.filters.start, len(side.filters)), folded, ONE_TAP, side, side.of)
+    if out.size and (sides := sides_of(weights, groups, window, plain=bias is None and not scales.names)):
+
+        def product_of(out: Tensor, x: Tensor, side: Side) -> None:
+            product(out, x, ONE_TAP, side, side.of)
+
+        lower_mirrored(ctx, sides, x, out, window, product_of)
         return
     taps = tuple(_seen(window, axis, x.shape[2 + axis], out.shape[2 + axis]) for axis in range(x.rank - 2))
     if len(weights) // groups > STRIPED:

@@ -201,6 +201,7 @@ static void move_words(char *dst, int64_t dst_step, const char *src, int64_t src
     if (dst_step == 4 && src_step == 8) move_4(dst, 4, src, 8, n);
     else if (dst_step == 8 && src_step == 4) move_4(dst, 8, src, 4, n);
     else if (dst_step == 4 && src_step == -4) move_4(dst, 4, src, -4, n);
+    else if (dst_step == -4 && src_step == 4) move_4(dst, -4, src, 4, n);
     else move_4(dst, dst_step, src, src_step, n);
 }
 
