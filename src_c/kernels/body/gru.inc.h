@@ -12,7 +12,7 @@ GI_INLINE void gru_update(const gi_step *s, v_f z, v_f n, int64_t row, int64_t u
 
 /* linear_before_reset = 1: n = g(W_n x + Wb_n + r (R_n h + Rb_n)), so the candidate has two accumulators. */
 GI_INLINE void gru_reset_after_tile(const gi_step *s, const cell_form f, cell_spot spot) {
-    v_f input[GI_TILE_VECTORS * 3], acc[GI_TILE_VECTORS * 3];
+    v_f input[GI_TILE_VECTORS * 3], acc[GI_TILE_VECTORS * 3], candidate[GI_TILE_VECTORS];
     const tile_shape t = f.t;
     input_products(input, s, t, spot);
     GI_UNROLL
@@ -22,9 +22,11 @@ GI_INLINE void gru_reset_after_tile(const gi_step *s, const cell_form f, cell_sp
     }
     state_products(acc, s, f, spot, s->h, s->h_stride, s->at->r);
     GI_UNROLL
+    for (int i = 0; i < t.blocks * t.rows * t.parts; i++)
+        candidate[i] = v_fma(gru_gate(s, f.plain, gate_of(acc, t, 1, i)), gate_of(acc, t, 2, i), gate_of(input, t, 2, i));
+    GI_UNROLL
     for (int i = 0; i < t.blocks * t.rows * t.parts; i++) {
-        const v_f z = gru_gate(s, f.plain, gate_of(acc, t, 0, i)), r = gru_gate(s, f.plain, gate_of(acc, t, 1, i));
-        const v_f n = gru_candidate(s, f.plain, v_fma(r, gate_of(acc, t, 2, i), gate_of(input, t, 2, i)));
+        const v_f z = gru_gate(s, f.plain, gate_of(acc, t, 0, i)), n = gru_candidate(s, f.plain, candidate[i]);
         gru_update(s, z, n, row_of(t, spot, i), unit_of(t, spot, i));
     }
 }

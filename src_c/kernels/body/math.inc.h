@@ -64,42 +64,44 @@ V_INLINE v_f v_expm1_negative(v_f x) {
     return v_fma(s, p, v_sub(s, v_set1(1.0f)));
 }
 
-/* K / (K + K 2^n e^r) = 1 / (1 + e^-x) with n = round(-x / ln2), r = -(x + n ln2). K e^r = K + r (K + r K q(r)) with
- * the fit of v_expm1_reduced. K steers rounding: p and the denominator stay clear of the low end of a binade, where
- * rounding costs most, whenever the quotient lies near the high end of its own. At n = 128, 2^n is inf and the result
- * 0. Max error 1.94 ULP. */
-#define V_SIGMOID_K 1.324f
+/* -K 2^(j / 8) less j << 20, as v_pow2_8ths wants them. */
+#define V_SIGMOID_K 1.50123823f
+static const _Alignas(64) uint32_t v_sigmoid_powers[16] = {
+    0xbfc02893u, 0xbfc18ce2u, 0xbfc48429u, 0xbfc932e0u, 0xbfc7e067u, 0xbfc42ca9u, 0xbfc195dcu, 0xbfc035cau,
+    0xbfc02893u, 0xbfc18ce2u, 0xbfc48429u, 0xbfc932e0u, 0xbfc7e067u, 0xbfc42ca9u, 0xbfc195dcu, 0xbfc035cau};
+
+/* K / (K + K 2^(n / 8) e^-r) = 1 / (1 + e^-x) with n = round(-8 x / ln2), r = x + n ln2 / 8 and the powers from a table (Tang
+ * 1989); e^-r = 1 - (r - r^2 (1/2 - r (1/6 - r/24))), fit error 1e-9. K also steers rounding: the denominator stays clear of the
+ * low end of a binade, where rounding costs most, whenever the quotient lies near the high end of its own. At the least x that
+ * is held the denominator is inf and the result 0. Max error 1.88 ULP. */
 V_INLINE v_f v_sigmoid(v_f x) {
-    const v_f bias = v_set1(V_POW2_BIAS), K = v_set1(V_SIGMOID_K);
-    v_f held = v_min(v_set1(40.0f), v_max(v_set1(-89.0f), x));
-    v_f m = v_fma(held, v_set1(-V_LOG2E), bias);
+    const v_f bias = v_set1(V_INTEGRAL), K = v_set1(V_SIGMOID_K);
+    v_f held = v_min(v_set1(40.0f), v_max(v_set1(-88.32f), x));
+    v_f m = v_fma(held, v_set1(-8.0f * V_LOG2E), bias);
     v_f n = v_sub(m, bias);
-    v_f r = v_fma(n, v_set1(V_LN2_LO), v_fma(n, v_set1(V_LN2_HI), held)); /* -r */
-    v_f r2 = v_mul(r, r);
-    v_f low = v_fma(v_set1(-V_SIGMOID_K * 0.166665211f), r, v_set1(V_SIGMOID_K * 0.49999994f));
-    v_f high = v_fma(v_set1(-V_SIGMOID_K * 0.00836870354f), r, v_set1(V_SIGMOID_K * 0.0416682884f));
-    high = v_fma(v_set1(V_SIGMOID_K * 0.00138189446f), r2, high);
-    v_f q = v_fma(high, r2, low);
-    v_f p = v_fma(v_fma(q, r, v_neg(K)), r, K);
-    return v_div(K, v_fma(v_pow2(m), p, K));
+    v_f r = v_fma(n, v_set1(V_LN2_LO / 8.0f), v_fma(n, v_set1(V_LN2_HI / 8.0f), held));
+    v_f q = v_fma(v_fma(v_set1(-0.0416666679f), r, v_set1(0.166666672f)), r, v_set1(-0.5f));
+    v_f p = v_fma(q, v_mul(r, r), r);
+    v_f s = v_pow2_8ths(m, v_sigmoid_powers);
+    return v_div(K, v_fma(s, p, v_sub(K, s)));
 }
 
-/* tanh by its addition theorem: |x| = n ln2 / 2 + r, w = tanh r, s = 2^n:
- *     tanh |x| = a / (a + b), a = K ((s + 1) w + (s - 1)), b = K (2 - 2 w), which is w itself for n = 0.
+/* tanh by its addition theorem: |x| = n ln2 / 2 + r, w = tanh r, s = K 2^n:
+ *     tanh |x| = a / (a + b), a = (s + K) w + (s - K), b = K (2 - 2 w), which is w itself for n = 0.
  * w = r + r^3 W(r^2), fit error 4e-9. n is rounded with a shift so that n >= 1 starts at tanh |x| = 1/4 and r lies in
  * [-0.092, 0.256]. K steers rounding as in v_sigmoid. One part of ln2 is enough: where n is large the quotient no
  * longer feels its error. Max error 1.88 ULP. */
 #define V_TANH_K 1.125f
 V_INLINE v_f v_tanh(v_f x) {
-    const v_f bias = v_set1(V_POW2_BIAS), K = v_set1(V_TANH_K);
+    const v_f bias = v_set1(V_INTEGRAL), K = v_set1(V_TANH_K);
     v_f held = v_min(v_set1(10.0f), v_abs(x));
     v_f m = v_fma(v_sub(held, v_set1(0.0822f)), v_set1(2.0f * V_LOG2E), bias);
     v_f r = v_fma(v_sub(m, bias), v_set1(-0.5f * V_LN2_HI), held);
     v_f r2 = v_mul(r, r);
     v_f W = v_fma(v_fma(v_set1(-0.0512233414f), r2, v_set1(0.133226797f)), r2, v_set1(-0.333332151f));
     v_f w = v_fma(v_mul(r, r2), W, r);
-    v_f s = v_pow2(m);
-    v_f a = v_fma(v_fma(s, K, K), w, v_fma(s, K, v_neg(K)));
+    v_f s = v_times_pow2(K, m);
+    v_f a = v_fma(v_add(s, K), w, v_sub(s, K));
     v_f b = v_fma(v_set1(-2.0f * V_TANH_K), w, v_set1(2.0f * V_TANH_K));
     return v_copysign(v_div(a, v_add(a, b)), x);
 }

@@ -13,6 +13,7 @@
 #define V_WIDE_PARTS 2
 #define V_ROW_BLOCKS 1
 #define V_POW2_BIAS 12583039.0f
+#define V_INTEGRAL 12582912.0f
 
 typedef __m256 v_f;
 typedef __m256 v_m; /* all bits of a lane set or clear */
@@ -85,6 +86,14 @@ V_INLINE int v_any(v_m a) { return _mm256_movemask_ps(a) != 0; }
 V_INLINE v_f v_select(v_m m, v_f a, v_f b) { return _mm256_blendv_ps(b, a, m); }
 
 V_INLINE v_f v_pow2(v_f m) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(m), 23)); }
+V_INLINE v_f v_times_pow2(v_f k, v_f m) {
+    __m256i n = _mm256_slli_epi32(_mm256_castps_si256(m), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(k), n));
+}
+V_INLINE v_f v_pow2_8ths(v_f m, const uint32_t *powers) {
+    __m256i n = _mm256_castps_si256(m), power = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i *)powers), n);
+    return _mm256_castsi256_ps(_mm256_add_epi32(power, _mm256_slli_epi32(n, 20)));
+}
 V_INLINE v_f v_exponent(v_f x) {
     __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(x), 23);
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)));

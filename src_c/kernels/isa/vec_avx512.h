@@ -14,6 +14,7 @@
 #define V_WIDE_PARTS 1
 #define V_ROW_BLOCKS 2
 #define V_POW2_BIAS 12583039.0f
+#define V_INTEGRAL 12582912.0f
 
 typedef __m512 v_f;
 typedef __mmask16 v_m;
@@ -80,6 +81,14 @@ V_INLINE int v_any(v_m a) { return a != 0; }
 V_INLINE v_f v_select(v_m m, v_f a, v_f b) { return _mm512_mask_blend_ps(m, b, a); }
 
 V_INLINE v_f v_pow2(v_f m) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(m), 23)); }
+V_INLINE v_f v_times_pow2(v_f k, v_f m) {
+    __m512i n = _mm512_slli_epi32(_mm512_castps_si512(m), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(k), n));
+}
+V_INLINE v_f v_pow2_8ths(v_f m, const uint32_t *powers) {
+    __m512i n = _mm512_castps_si512(m), power = _mm512_permutexvar_epi32(n, _mm512_loadu_si512(powers));
+    return _mm512_castsi512_ps(_mm512_add_epi32(power, _mm512_slli_epi32(n, 20)));
+}
 V_INLINE v_f v_exponent(v_f x) {
     __m512i biased = _mm512_srli_epi32(_mm512_castps_si512(x), 23);
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(biased, _mm512_set1_epi32(127)));

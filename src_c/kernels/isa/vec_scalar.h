@@ -23,6 +23,9 @@
  *   v_select(m, a, b)  m ? a : b
  *   v_pow2(m)          2^n for m = V_POW2_BIAS + n with integral n in [-127, 128], where the ends give 0 and inf; any
  *                      other m gives some float and no fault. Adding V_POW2_BIAS also rounds to integral, half to even
+ *   v_times_pow2(k, m) k 2^n for m = V_INTEGRAL + n, where k and the result are normal numbers
+ *   v_pow2_8ths(m, powers) for m = V_INTEGRAL + n the float with the bits powers[n % 8] + (n << 20), n % 8 in 0 .. 7: of powers
+ *                      that are the bits of k 2^(j / 8), less j << 20, it is k 2^(n / 8). powers [16]: the eight, twice
  *   v_exponent(x)      the unbiased exponent of a positive normal x, as a float
  *   v_mantissa(x)      that x scaled into [1, 2)
  *   v_copysign(a, s)   |a| with the sign bit of s */
@@ -45,6 +48,7 @@
 #define V_WIDE_PARTS 1
 #define V_ROW_BLOCKS 1
 #define V_POW2_BIAS 12583039.0f /* 1.5 * 2^23 + 127: an integral n added to it lands in the low mantissa bits, biased */
+#define V_INTEGRAL 12582912.0f  /* 1.5 * 2^23, the same without a bias */
 
 typedef float v_f;
 typedef int v_m;
@@ -117,6 +121,8 @@ V_INLINE int v_any(v_m a) { return a; }
 V_INLINE v_f v_select(v_m m, v_f a, v_f b) { return m ? a : b; }
 
 V_INLINE v_f v_pow2(v_f m) { return v_from_bits(v_bits(m) << 23); }
+V_INLINE v_f v_times_pow2(v_f k, v_f m) { return v_from_bits(v_bits(k) + (v_bits(m) << 23)); }
+V_INLINE v_f v_pow2_8ths(v_f m, const uint32_t *powers) { return v_from_bits(powers[v_bits(m) & 7] + (v_bits(m) << 20)); }
 V_INLINE v_f v_exponent(v_f x) { return (float)((int32_t)(v_bits(x) >> 23) - 127); }
 V_INLINE v_f v_mantissa(v_f x) { return v_from_bits((v_bits(x) & 0x007fffffu) | 0x3f800000u); }
 
