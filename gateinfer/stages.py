@@ -97,7 +97,11 @@ class StagedRunner:
     def __init__(self, staged: Staged) -> None:
         self.program = staged.program
         self._staged = staged
-        self._names = {slot[0]: name for name, slot in {**staged.inputs, **staged.outputs}.items()}
+        self._names = {slot[0]: name for slots in (staged.inputs, staged.outputs) for name, slot in slots.items()}
+        self._handed_on = {slot[0] for name, slot in staged.outputs.items() if name in staged.inputs}
+        """Outputs that are inputs."""
+        self._copies: dict[str, np.ndarray] = {}
+        """Where those go."""
         self._arrays = {name: np.zeros(shape, dtype) for name, (_, dtype, shape) in staged.passed.items()}
         self.runners = [s.new_runner() if isinstance(s, Lowered) else None for s in staged.stages]
         """One per stage; None for islands."""
@@ -122,6 +126,9 @@ class StagedRunner:
     def bind(self, tensor: int, array: np.ndarray) -> None:
         """Binds an array to the input or output with that number."""
         name = self._names[tensor]
+        if tensor in self._handed_on:
+            self._copies[name] = array
+            return
         self._arrays[name] = array
         self._bind_stages(name, array)
 
@@ -129,6 +136,8 @@ class StagedRunner:
         """Runs all stages once and carries state."""
         for call in self.calls:
             call()
+        for name, copy in self._copies.items():
+            copy[...] = self._arrays[name]
         for source, target in self._staged.states:
             self._arrays[source][...] = self._arrays[target]
 
@@ -139,3 +148,4 @@ class StagedRunner:
         self.step()
         for name in self._names.values():
             self._arrays.pop(name, None)
+        self._copies.clear()

@@ -37,8 +37,12 @@ def plan_first(graph: Graph, shapes: Shapes, plan: Callable[..., object]) -> Non
     """
     with suppress(GateInferError):  # states may be ambiguous or not fit, which a stream tells and `run` does not mind
         if states := detect_states(graph):
-            plan(shapes, {}, tuple((state.input, state.output) for state in states))
-            return
+            carried = {state.input for state in states}
+            types = {port.name: port.type for port in graph.inputs if port.name in carried}
+            if all(found.is_static for found in types.values()):  # those with a default may have open extents
+                fed = {**shapes, **{name: found.extents for name, found in types.items()}}
+                plan(fed, {}, tuple((state.input, state.output) for state in states))
+                return
     plan(shapes, {})
 
 

@@ -188,3 +188,13 @@ def test_open_shapes_that_only_some_extents_fit_load():
     loaded = gi.load(model(nodes, [("x", ["T", 4])], [("y", None)], {"shape": np.array([3, 16])}))
     x = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
     np.testing.assert_allclose(loaded(x), np.sinh(x.astype(float)).reshape(3, 16), rtol=1e-6)
+
+
+def test_an_output_that_is_an_input():
+    loaded = gi.load(model([helper.make_node("Sinh", ["x"], ["y"])], [("x", [3])], [("y", [3]), ("x", [3])]))
+    for start in (0, 1):
+        x = np.arange(start, start + 3, dtype=np.float32)
+        y, same = loaded.run(None, {"x": x})
+        np.testing.assert_allclose(y, np.sinh(x.astype(float)), rtol=1e-6)
+        np.testing.assert_array_equal(same, x)
+        assert not np.shares_memory(same, x)

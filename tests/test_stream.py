@@ -263,6 +263,20 @@ def test_state_is_the_result_of_a_net_without_another():
     np.testing.assert_array_equal(got, stream.state["h"])
 
 
+def test_states_with_defaults_start_with_them():
+    """Known shapes: the program of streams is made while loading, when nothing is fed to the states."""
+    rng = np.random.default_rng(6)
+    arrays = {"W": (1, 16, 2), "R": (1, 16, 4), "h": (1, 1, 4), "c": (1, 1, 4)}
+    constants = {name: rng.normal(size=shape).astype(np.float32) for name, shape in arrays.items()}
+    made = node("LSTM", "x W R _ _ h c", "y hn cn", hidden_size=4)
+    inputs = {"x": (1, 1, 2), "h": (1, 1, 4), "c": (1, 1, 4)}
+    model = gi.load(onnx_model([made], inputs, "y hn cn", constants).SerializeToString())
+    frames, feeds, stream = rng.normal(size=(3, 1, 1, 2)).astype(np.float32), {}, model.stream()
+    for frame in frames:
+        y, feeds["h"], feeds["c"] = model.run(None, {"x": frame, **feeds})
+        np.testing.assert_array_equal(stream(frame), y)
+
+
 def test_state_that_never_leaves_the_file_is_lifted():
     model = gi.load(stateless_net())
     x = np.random.default_rng(6).normal(size=(5, 1, 2)).astype(np.float32)
