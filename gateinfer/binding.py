@@ -32,16 +32,17 @@ class Binding:
 def state_shapes(
     graph: Graph, ports: Iterable[Port], known: Shapes, shapes: Shapes, values: Mapping[str, np.ndarray]
 ) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Candidate shapes of all states: extents nobody named are 1, else one of the frames' extents.
+    """Candidate shapes of all states: extents nobody named are those of a default, else 1, else one of the frames'.
 
     `ports` are the states, `known` the shapes of those that have one, `shapes` and `values` of frames and constants.
     """
     dims = bind_shapes(graph, {**shapes, **known, **{n: v.shape for n, v in values.items()}})
     open_ports = [port for port in ports if port.name not in known]
-    first = {**known, **{port.name: _filled(port, dims, 1) for port in open_ports}}
+    defaults = graph.defaults
+    first = {**known, **{port.name: _filled(port, dims, 1, defaults.get(port.name)) for port in open_ports}}
     yield first
     for guess in sorted({d for shape in shapes.values() for d in shape if d > 1}):
-        other = {**known, **{port.name: _filled(port, dims, guess) for port in open_ports}}
+        other = {**known, **{port.name: _filled(port, dims, guess, defaults.get(port.name)) for port in open_ports}}
         if other != first:
             yield other
 
@@ -54,8 +55,13 @@ def check_carry(plan: Plan, pairs: tuple[tuple[str, str], ...]) -> None:
             raise StateMismatch(f"state {source!r} has shape {wanted}, but {output!r} gives {got}")
 
 
-def _filled(port: Port, dims: Mapping[str, int], guess: int) -> tuple[int, ...]:
-    """The port's shape with named extents from `dims` and all that is still open set to `guess`."""
+def _filled(port: Port, dims: Mapping[str, int], guess: int, default: np.ndarray | None) -> tuple[int, ...]:
+    """The port's shape: named extents from `dims`, what is still open from the default, where 1 is `guess`."""
     if port.shape is None:
         raise StateMismatch(f"not even the rank of state {port.name!r} is known; pass shapes={{{port.name!r}: ...}}")
-    return tuple(d if isinstance(d, int) else dims.get(d, guess) if d else guess for d in port.shape)
+    own = default.shape if default is not None and default.ndim == len(port.shape) else (1,) * len(port.shape)
+    open_extents = (extent if extent != 1 else guess for extent in own)
+    return tuple(
+        d if isinstance(d, int) else dims.get(d, extent) if d else extent
+        for d, extent in zip(port.shape, open_extents, strict=True)
+    )

@@ -277,6 +277,16 @@ def test_states_with_defaults_start_with_them():
         np.testing.assert_array_equal(stream(frame), y)
 
 
+@pytest.mark.parametrize("shape", [[1, "q1", "q2"], ["q0", 1, "q2"], ["q0", "q1", 4], [1, 1, 4]])
+def test_open_extents_of_a_state_are_those_of_its_default(shape):
+    """Not 1, and not an extent of the frames, where both have another meaning."""
+    start = np.zeros((1, 1, 4), np.float32)
+    nodes = [node("Add", "x h", "y"), node("Mul", "y k", "hn")]
+    made = onnx_model(nodes, {"x": (1, 1, 4), "h": shape}, "y hn", {"h": start, "k": np.float32(0.5)})
+    x = np.ones((1, 1, 4), np.float32)
+    np.testing.assert_array_equal(gi.load(made.SerializeToString()).stream()(x), x, strict=True)
+
+
 def test_state_that_never_leaves_the_file_is_lifted():
     model = gi.load(stateless_net())
     x = np.random.default_rng(6).normal(size=(5, 1, 2)).astype(np.float32)

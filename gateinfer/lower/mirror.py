@@ -75,7 +75,7 @@ Product = Callable[[Tensor, Tensor, Side], None]
 def sides_of(weights: np.ndarray, groups: int, window: Sliding, *, plain: bool) -> list[Side]:
     """The sides of filters [M, 1, taps] that mirror themselves: all of one kind, or the first ones and the others.
 
-    None where some do not, or where there is nothing to gain. Filters mirror each other only where their products are
+    Empty where some do not, or where there is nothing to gain. Filters mirror each other only where their products are
     `plain`: without anything that is added or multiplied and differs between them.
     """
     if not _may_gain(weights, groups, window):
