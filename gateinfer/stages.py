@@ -98,11 +98,11 @@ class StagedRunner:
         self.program = staged.program
         self._staged = staged
         self._names = {slot[0]: name for slots in (staged.inputs, staged.outputs) for name, slot in slots.items()}
-        self._handed_on = {slot[0] for name, slot in staged.outputs.items() if name in staged.inputs}
-        """Outputs that are inputs."""
-        self._copies: dict[str, np.ndarray] = {}
-        """Where those go."""
         self._arrays = {name: np.zeros(shape, dtype) for name, (_, dtype, shape) in staged.passed.items()}
+        """What islands read and write."""
+        self._bound: dict[int, np.ndarray] = {}
+        """What was bound, by number: an output that is an input has two arrays."""
+        self._carried = [(staged.inputs[source][0], staged.outputs[result][0]) for source, result in staged.states]
         self.runners = [s.new_runner() if isinstance(s, Lowered) else None for s in staged.stages]
         """One per stage; None for islands."""
         self.calls = [self._call(*pair) for pair in zip(staged.stages, self.runners, strict=True)]
@@ -115,31 +115,29 @@ class StagedRunner:
             return partial(stage.run, self._arrays)
         return runner.step  # type: ignore[union-attr]  # native stages have one
 
-    def _bind_stages(self, name: str, array: np.ndarray) -> None:
+    def _bind_stages(self, name: str, array: np.ndarray, *, reads: bool = True, makes: bool = True) -> None:
+        """Binds an array where native stages read and make the value."""
         for stage, runner in zip(self._staged.stages, self.runners, strict=True):
             if runner is None or isinstance(stage, Island):
                 continue
-            for slots in (stage.inputs, stage.outputs):
-                if name in slots:
+            for slots, wanted in ((stage.inputs, reads), (stage.outputs, makes)):
+                if wanted and name in slots:
                     runner.bind(slots[name][0], array)
 
     def bind(self, tensor: int, array: np.ndarray) -> None:
         """Binds an array to the input or output with that number."""
-        name = self._names[tensor]
-        if tensor in self._handed_on:
-            self._copies[name] = array
-            return
-        self._arrays[name] = array
-        self._bind_stages(name, array)
+        name, inputs = self._names[tensor], self._staged.inputs
+        is_input = name in inputs and inputs[name][0] == tensor
+        self._arrays[name] = self._bound[tensor] = array
+        # Of an output that is an input, the first native stage makes a copy (see `partition`) that no other one reads.
+        self._bind_stages(name, array, reads=is_input or name not in inputs, makes=not is_input)
 
     def step(self) -> None:
         """Runs all stages once and carries state."""
         for call in self.calls:
             call()
-        for name, copy in self._copies.items():
-            copy[...] = self._arrays[name]
-        for source, target in self._staged.states:
-            self._arrays[source][...] = self._arrays[target]
+        for source, result in self._carried:
+            self._bound[source][...] = self._bound[result]
 
     def run(self, tensors: tuple[int, ...], arrays: list[np.ndarray]) -> None:
         """Steps once on these arrays, one per tensor, and keeps none."""
@@ -148,4 +146,4 @@ class StagedRunner:
         self.step()
         for name in self._names.values():
             self._arrays.pop(name, None)
-        self._copies.clear()
+        self._bound.clear()

@@ -198,3 +198,15 @@ def test_an_output_that_is_an_input():
         np.testing.assert_allclose(y, np.sinh(x.astype(float)), rtol=1e-6)
         np.testing.assert_array_equal(same, x)
         assert not np.shares_memory(same, x)
+
+
+@pytest.mark.parametrize("states", [{"p": "now", "q": "p"}, {"q": "p", "p": "now"}], ids=str)
+def test_a_state_that_is_the_last_one_of_another(states):
+    """The output p is the input p as it was before the step, also when that is carried first."""
+    nodes = [helper.make_node("Sinh", ["x"], ["now"]), helper.make_node("Add", ["p", "q"], ["y"])]
+    shapes = [(name, [1, 2]) for name in ("x", "p", "q")]
+    stream = gi.load(model(nodes, shapes, [("y", [1, 2]), ("now", [1, 2]), ("p", [1, 2])])).stream(states=states)
+    frames = np.arange(1, 6, dtype=np.float32)[:, None, None].repeat(2, axis=2)
+    made = np.sinh(frames.astype(float))
+    for t, frame in enumerate(frames):
+        np.testing.assert_allclose(stream(frame), sum(made[max(0, t - 2) : t], np.zeros((1, 2))), rtol=1e-6)
