@@ -38,11 +38,14 @@ def state_shapes(
     """
     dims = bind_shapes(graph, {**shapes, **known, **{n: v.shape for n, v in values.items()}})
     open_ports = [port for port in ports if port.name not in known]
-    defaults = graph.defaults
-    first = {**known, **{port.name: _filled(port, dims, 1, defaults.get(port.name)) for port in open_ports}}
+
+    def filled(guess: int) -> dict[str, tuple[int, ...]]:
+        return {**known, **{p.name: _filled(p, dims, guess, graph.defaults.get(p.name)) for p in open_ports}}
+
+    first = filled(1)
     yield first
     for guess in sorted({d for shape in shapes.values() for d in shape if d > 1}):
-        other = {**known, **{port.name: _filled(port, dims, guess, defaults.get(port.name)) for port in open_ports}}
+        other = filled(guess)
         if other != first:
             yield other
 

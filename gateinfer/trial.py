@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from gateinfer.binding import state_shapes
 from gateinfer.errors import GateInferError, UnsupportedOp
 from gateinfer.graph.ir import RECURRENT, Graph, Port, Shapes, all_nodes
 from gateinfer.graph.sequences import SEQUENCE_OPS
@@ -38,11 +39,10 @@ def plan_first(graph: Graph, shapes: Shapes, plan: Callable[..., object]) -> Non
     with suppress(GateInferError):  # states may be ambiguous or not fit, which a stream tells and `run` does not mind
         if states := detect_states(graph):
             carried = {state.input for state in states}
-            types = {port.name: port.type for port in graph.inputs if port.name in carried}
-            if all(found.is_static for found in types.values()):  # those with a default may have open extents
-                fed = {**shapes, **{name: found.extents for name, found in types.items()}}
-                plan(fed, {}, tuple((state.input, state.output) for state in states))
-                return
+            ports = [port for port in graph.inputs if port.name in carried]
+            first = next(state_shapes(graph, ports, {}, shapes, {}))
+            plan({**shapes, **first}, {}, tuple((state.input, state.output) for state in states))
+            return
     plan(shapes, {})
 
 

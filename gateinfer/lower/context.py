@@ -109,11 +109,15 @@ class Lowering:
 
     # ---- values ----------------------------------------------------------------------------------------------------
 
-    def new(self, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
-        """A work tensor for an intermediate result."""
-        tensor = Tensor.dense(self.builder.work(code(dtype), prod(shape)), np.dtype(dtype), shape)
+    def new(self, dtype: np.dtype | type, shape: Sequence[int], *, channels_last: bool = False) -> Tensor:
+        """A work tensor for an intermediate result; its axes lie in order, or axis 1 innermost."""
+        lies = (shape[0], *shape[2:], shape[1]) if channels_last else shape
+        tensor = Tensor.dense(self.builder.work(code(dtype), prod(shape)), np.dtype(dtype), lies)
         self._made.add(tensor.id)
-        return tensor
+        if not channels_last:
+            return tensor
+        self._channels_last.add(tensor.id)
+        return tensor.transpose((0, len(shape) - 1, *range(1, len(shape) - 1)))
 
     def external(self, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
         """A tensor whose memory the stream binds."""
@@ -208,15 +212,9 @@ class Lowering:
             home = None
         if home is None or any(value is not None and value.id == home.id for value in values):
             last = channels_last or (bool(like) and all(map(self._is_channels_last, like)))
-            home = (self._new_channels_last if last else self.new)(self.dtype(name), self.shape(name))
+            home = self.new(self.dtype(name), self.shape(name), channels_last=last)
         self._values[name] = home
         return home
-
-    def _new_channels_last(self, dtype: np.dtype, shape: Sequence[int]) -> Tensor:
-        batch, channels, *spatial = shape
-        tensor = self.new(dtype, (batch, *spatial, channels))
-        self._channels_last.add(tensor.id)
-        return tensor.transpose((0, len(shape) - 1, *range(1, len(shape) - 1)))
 
     def _is_channels_last(self, tensor: Tensor) -> bool:
         return tensor.id in self._channels_last and tensor.rank > 2 and tensor.strides[1] == 1

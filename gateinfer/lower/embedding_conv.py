@@ -11,12 +11,11 @@ import numpy as np
 from gateinfer._core import Builder, Runner, pack_dense
 from gateinfer.graph.ir import Node
 from gateinfer.lower.context import Lowering, aligned, code
+from gateinfer.lower.elementwise import FLOAT
 from gateinfer.lower.embedding import Embedding, rows_of_x
 from gateinfer.lower.scales import following
 from gateinfer.lower.tensor import Tensor
 from gateinfer.lower.window import sliding
-
-FLOAT = np.dtype(np.float32)
 
 
 def lower_embedding_conv(

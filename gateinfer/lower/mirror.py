@@ -167,16 +167,14 @@ def _lower_shared(ctx: Lowering, side: Side, out: Tensor, phases: list[tuple[Sid
     `phases`: of the even and of the odd taps, the filters that are multiplied, and with what.
     """
     assert side.shared is not None
-    (kept, windows), (crossed, crossed_windows) = phases[side.shared], phases[1 - side.shared]
-    count, (batch, _, positions) = len(crossed.filters), out.shape
-    product(out.slice(1, 0, len(kept.filters)), windows, kept)
-    if out.strides[1] == 1:
-        b = ctx.new(out.dtype, (batch, positions, count)).transpose((0, 2, 1))
-    else:
-        b = ctx.new(out.dtype, (batch, count, positions))
+    (kept, kept_windows), (crossed, crossed_windows) = phases[side.shared], phases[1 - side.shared]
+    count, half = len(kept.filters), len(side.filters) // 2  # a middle filter mirrors itself
+    a = out.slice(1, 0, count)
+    b = ctx.new(out.dtype, a.shape, channels_last=out.strides[1] == 1)
+    product(a, kept_windows, kept)
     product(b, crossed_windows, crossed)
-    a, half = out.slice(1, 0, count), out.shape[1] // 2
-    ctx.binary("sub", a.slice(1, 0, half), b.slice(1, 0, half), out=out.slice(1, out.shape[1] - 1, half, -1))
+    mirrored = out.slice(1, len(side.filters) - 1, half, -1)
+    ctx.binary("sub", a.slice(1, 0, half), b.slice(1, 0, half), out=mirrored)
     ctx.binary("add", a, b, out=a)
 
 

@@ -4,6 +4,11 @@
  * Polynomials: own minimax fits (iteratively reweighted least squares, coefficients rounded to float32 one at a time).
  * Max errors: against double libm over every float32 whose result is a normal number (tests/c/test_math.c --full). */
 
+/* 1.5 * 2^23: adding it rounds to integral, half to even, and an integral n lands in the low mantissa bits; with the bias of an
+ * exponent for v_pow2. */
+#define V_INTEGRAL 12582912.0f
+#define V_POW2_BIAS (V_INTEGRAL + 127.0f)
+
 /* Range reduction x = n ln2 + r, |r| <= ln2 / 2, with ln2 in two parts (Cody & Waite 1980); the first FMA is exact. */
 #define V_LOG2E 1.44269504f
 #define V_LN2_HI 0.693147182f

@@ -12,8 +12,6 @@
 #define V_PAIR_SUMS 9
 #define V_WIDE_PARTS 2
 #define V_ROW_BLOCKS 1
-#define V_POW2_BIAS 12583039.0f
-#define V_INTEGRAL 12582912.0f
 
 typedef __m256 v_f;
 typedef __m256 v_m; /* all bits of a lane set or clear */

@@ -13,8 +13,6 @@
 #define V_PAIR_SUMS 24
 #define V_WIDE_PARTS 1
 #define V_ROW_BLOCKS 2
-#define V_POW2_BIAS 12583039.0f
-#define V_INTEGRAL 12582912.0f
 
 typedef __m512 v_f;
 typedef __mmask16 v_m;

@@ -22,7 +22,7 @@
  *                      v_any: some lane
  *   v_select(m, a, b)  m ? a : b
  *   v_pow2(m)          2^n for m = V_POW2_BIAS + n with integral n in [-127, 128], where the ends give 0 and inf; any
- *                      other m gives some float and no fault. Adding V_POW2_BIAS also rounds to integral, half to even
+ *                      other m gives some float and no fault. V_POW2_BIAS, V_INTEGRAL: math.inc.h
  *   v_times_pow2(k, m) k 2^n for m = V_INTEGRAL + n, where k and the result are normal numbers
  *   v_pow2_8ths(m, powers) for m = V_INTEGRAL + n the float with the bits powers[n % 8] + (n << 20), n % 8 in 0 .. 7: of powers
  *                      that are the bits of k 2^(j / 8), less j << 20, it is k 2^(n / 8). powers [16]: the eight, twice
@@ -47,8 +47,6 @@
 #define V_PAIR_SUMS 4
 #define V_WIDE_PARTS 1
 #define V_ROW_BLOCKS 1
-#define V_POW2_BIAS 12583039.0f /* 1.5 * 2^23 + 127: an integral n added to it lands in the low mantissa bits, biased */
-#define V_INTEGRAL 12582912.0f  /* 1.5 * 2^23, the same without a bias */
 
 typedef float v_f;
 typedef int v_m;
