@@ -147,8 +147,8 @@ def _named(result: np.ndarray | Arrays) -> Arrays:
 # ---- every way through every cell -----------------------------------------------------------------------------------
 
 STEPS, BATCH = 9, 3
-SIZES = (1, 7, 16, 17, 31, 33, 48, 65, 100, 130)
-TEAM_SIZES = (130, 256)
+SIZES = (1, 7, 16, 17, 31, 33, 48, 56, 65, 100, 130)
+TEAM_SIZES = (130, 200, 256)
 """Where a team shares rows, and where it shares units too."""
 CELLS = {
     "lstm": ("LSTM", {}),

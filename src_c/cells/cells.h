@@ -24,8 +24,8 @@ typedef struct gi_layer {
     gi_series gate;          /* scratch [M, 3 * span], GRU */
     gi_series ahead;         /* scratch [M, I * GI_AHEAD_ROWS] where a single row is to look ahead, else absent; then pre_steps is at
                               * least 2 * GI_AHEAD_ROWS */
-    gi_series pre;           /* scratch [pre_steps, M, G * span], steps further apart if M is 1, absent when T is 1; if projected,
-                              * the input [T, M, G * span] */
+    gi_series pre;           /* scratch [pre_steps, M, lines * 16], steps further apart if M is 1, absent when T is 1; if
+                              * projected, the input [T, M, lines * 16] */
     int64_t pre_steps;
     int projected;
     gi_team *team;           /* who may help, or NULL */

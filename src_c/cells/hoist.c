@@ -10,7 +10,7 @@ gi_product gi_cell_projection(const gi_cell *cell, const gi_cell_layout *at, con
                         .start = packed + at->bias};
 }
 
-int64_t gi_cell_projected_size(const gi_cell *cell) { return gi_blocks(cell->hidden_size) * GI_BLOCK * gi_cell_gates(cell); }
+int64_t gi_cell_projected_size(const gi_cell *cell) { return gi_cell_lines(cell, gi_cell_gates(cell)) * GI_BLOCK; }
 
 void gi_cell_project(const gi_kernels *kernels, const gi_cell *cell, const float *packed, int64_t rows, const float *x, float *out) {
     gi_fpmode caller;
@@ -22,7 +22,7 @@ void gi_cell_project(const gi_kernels *kernels, const gi_cell *cell, const float
     gi_fpmode_leave(&caller);
 }
 
-/* pre [slot .., M, G * span] = bias + W x for the times first .. first + steps - 1. */
+/* pre [slot .., M, lines * 16] = bias + W x for the times first .. first + steps - 1. */
 static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t slot) {
     const int64_t M = l->M;
     const int merged = l->x.t_stride == M * l->x.m_stride && l->pre.t_stride == M * l->pre.m_stride;

@@ -3,19 +3,19 @@
 #include "side.h"
 #include <string.h>
 
-/* Floats of the input products of a step. */
-enum { LINE = 3 * GI_BLOCK };
-
-/* Where R lies in its weights depends on each cell's input size. */
+/* Each cell is a half block. Where R lies in its weights depends on its input size. */
 void gi_side_pack(float *packed, const gi_cell *const *cells, const float *const *weights, int count) {
     const int64_t H = cells[0]->hidden_size, lines = 3 * H;
     for (int j = 0; j < count; j++) {
         const gi_cell_layout at = gi_cell_place(cells[j]);
-        for (int64_t line = 0; line < lines; line++)
-            memcpy(packed + line * GI_BLOCK + j * H, weights[j] + at.r + line * GI_BLOCK, (size_t)H * sizeof *packed);
+        for (int64_t line = 0; line < lines; line++) {
+            const float *from = weights[j] + at.r + line / 3 * 2 * GI_BLOCK + line % 3 * GI_HALF_BLOCK;
+            memcpy(packed + line * GI_BLOCK + j * H, from, (size_t)H * sizeof *packed);
+        }
         memcpy(packed + lines * GI_BLOCK + j * H, weights[j] + at.extra, (size_t)H * sizeof *packed);
     }
 }
+_Static_assert(2 * GI_HALF_BLOCK <= GI_BLOCK, "cells of which two fit in a block are half blocks");
 
 /* Steps first .. first + count - 1 in the order in which they run; those of a reversed layer lie the other way round. */
 typedef struct chunk { int64_t first, count; } chunk;
@@ -26,11 +26,11 @@ static int64_t step_stride(const gi_layer *l, const gi_series *of) { return l->T
 /* Of the chunk's steps, the one that comes first in memory. */
 static int64_t lowest(const gi_layer *l, const chunk *c) { return is_back(l) ? l->T - c->first - c->count : c->first; }
 
-/* pre [count, 3 * 16] = bias + W x, in the order of memory. */
+/* pre [count, GI_SIDE_PRE] = bias + W x, in the order of memory. */
 static void hoist(const gi_layer *l, const chunk *c, float *pre) {
     const int64_t stride = step_stride(l, &l->x);
     gi_product p = gi_cell_projection(l->cell, l->at, l->packed);
-    p.rows = c->count, p.x = l->x.p + lowest(l, c) * stride, p.x_stride = stride, p.out = pre, p.out_stride = LINE;
+    p.rows = c->count, p.x = l->x.p + lowest(l, c) * stride, p.x_stride = stride, p.out = pre, p.out_stride = GI_SIDE_PRE;
     l->kernels->product(&p);
 }
 
@@ -67,12 +67,12 @@ static void give_states(const gi_layer *l, const float *after, int64_t first, in
 static void run_chunk(const gi_layer *layers, int count, const float *packed, const chunk *c, float *before, float *after) {
     const int64_t H = layers->cell->hidden_size;
     float *pre = after + c->count * GI_BLOCK;
-    gi_side s = {.cells = count, .hidden_size = H, .steps = c->count, .r = packed, .extra = packed + H * LINE,
+    gi_side s = {.cells = count, .hidden_size = H, .steps = c->count, .r = packed, .extra = packed + H * 3 * GI_BLOCK,
                  .before = before, .after = after};
-    for (int j = 0; j < count; j++, pre += c->count * LINE) {
+    for (int j = 0; j < count; j++, pre += c->count * GI_SIDE_PRE) {
         const int back = is_back(&layers[j]);
         hoist(&layers[j], c, pre);
-        s.pre[j] = pre + (back ? (c->count - 1) * LINE : 0), s.pre_stride[j] = back ? -LINE : LINE;
+        s.pre[j] = pre + (back ? (c->count - 1) * GI_SIDE_PRE : 0), s.pre_stride[j] = back ? -GI_SIDE_PRE : GI_SIDE_PRE;
     }
     layers->kernels->gru_side(&s);
     for (int j = 0; j < count; j++)

@@ -19,7 +19,7 @@ void gi_side_pack(float *packed, const gi_cell *const *cells, const float *const
 enum { GI_SIDE_CHUNK = 64 };
 /* Floats of scratch for layers of so many: states before and after them, input products of each cell. */
 static inline int64_t gi_side_room(int64_t steps) {
-    return (steps < GI_SIDE_CHUNK ? steps : GI_SIDE_CHUNK) * (2 + 3 * GI_SIDE_CELLS) * GI_BLOCK;
+    return (steps < GI_SIDE_CHUNK ? steps : GI_SIDE_CHUNK) * (2 * GI_BLOCK + GI_SIDE_CELLS * GI_SIDE_PRE);
 }
 /* layers [count] with the same H, T and M; count > 1, and T > 1 or M > 1. packed: gi_side_pack of them. */
 void gi_side_run(const gi_layer *layers, int count, const float *packed, float *room);

@@ -9,13 +9,19 @@
  *
  * GRU 1 / 0 is linear_before_reset. bias = Wb + Rb, except GRU 1's candidate, where it is Wb alone and Rb_h goes with R h.
  * Panels: see kernels.h; the lines of a cell's block are its gates. "grouped": GI_DENSE_GROUP blocks side by side, as in a
- * dense weight. */
+ * dense weight.
+ *
+ * A half block: the last one of LSTM and GRU, if it has 8 units or fewer. In bias and panels its lines hold two gates each, 8
+ * lanes of one and 8 of the next, so that there are half as many: [2][16] instead of [4][16] or [3][16], and one of z r. */
 #ifndef GI_CELL_LAYOUT_H
 #define GI_CELL_LAYOUT_H
 #include "kernels.h"
 
+enum { GI_HALF_BLOCK = GI_BLOCK / 2 };       /* its units at most */
+
 typedef struct gi_cell_layout {
     int64_t bias, extra, w, r, r_candidate, size;
+    int64_t half_block;                      /* the block that is one, or -1 */
     int plain;                               /* the default activations, no clip, no input_forget */
 } gi_cell_layout;
 
@@ -29,19 +35,32 @@ static inline int gi_cell_is_plain(const gi_cell *cell) {
     return plain;
 }
 
+static inline int gi_cell_has_half_block(const gi_cell *cell) {
+    return cell->kind != GI_RNN && (cell->hidden_size - 1) % GI_BLOCK < GI_HALF_BLOCK;
+}
+
+/* Lines of a half block with so many gates. */
+static inline int64_t gi_half_lines(int64_t gates) { return (gates + 1) / 2; }
+
+/* Lines of all blocks with so many gates. */
+static inline int64_t gi_cell_lines(const gi_cell *cell, int64_t gates) {
+    const int64_t lines = gi_blocks(cell->hidden_size) * gates;
+    return gi_cell_has_half_block(cell) ? lines - gates + gi_half_lines(gates) : lines;
+}
+
 static inline gi_cell_layout gi_cell_place(const gi_cell *cell) {
-    const int64_t lane_count = gi_blocks(cell->hidden_size) * GI_BLOCK, G = gi_cell_gates(cell);
+    const int64_t nb = gi_blocks(cell->hidden_size), G = gi_cell_gates(cell), lines = gi_cell_lines(cell, G);
     const int split = cell->kind == GI_GRU && !cell->linear_before_reset;
     const int64_t extra = cell->kind == GI_LSTM ? 3 : cell->kind == GI_GRU && !split ? 1 : 0;
+    const int64_t per_input = gi_line_floats(cell->weights, cell->input_size);
+    const int64_t per_unit = gi_line_floats(cell->weights, cell->hidden_size);
     gi_cell_layout at = {.bias = GI_BLOCK, .plain = gi_cell_is_plain(cell)};
-    at.extra = at.bias + lane_count * G;
-    at.w = at.extra + lane_count * extra;
-    const int64_t nb = gi_blocks(cell->hidden_size);
-    const int64_t per_input = nb * gi_line_floats(cell->weights, cell->input_size);
-    const int64_t per_unit = nb * gi_line_floats(cell->weights, cell->hidden_size);
-    at.r = at.w + G * per_input;
-    at.r_candidate = at.r + (split ? 2 : G) * per_unit;
-    at.size = at.r_candidate + (split ? per_unit : 0);
+    at.half_block = gi_cell_has_half_block(cell) ? nb - 1 : -1;
+    at.extra = at.bias + lines * GI_BLOCK;
+    at.w = at.extra + nb * GI_BLOCK * extra;
+    at.r = at.w + lines * per_input;
+    at.r_candidate = at.r + (split ? gi_cell_lines(cell, 2) : lines) * per_unit;
+    at.size = at.r_candidate + (split ? nb * per_unit : 0);
     return at;
 }
 

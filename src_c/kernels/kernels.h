@@ -55,7 +55,7 @@ typedef struct gi_slide {
 enum { GI_AHEAD_ROWS = 12 };
 typedef struct gi_ahead {
     const float *x;                          /* [I][GI_AHEAD_ROWS] */
-    float *pre; int64_t pre_stride;          /* [GI_AHEAD_ROWS, blocks * G * 16], complete after `steps` steps */
+    float *pre; int64_t pre_stride;          /* [GI_AHEAD_ROWS, lines * 16], complete after `steps` steps */
     int64_t step, steps;                     /* which of them; at most GI_AHEAD_ROWS */
 } gi_ahead;
 
@@ -67,7 +67,7 @@ typedef struct gi_step {
     int64_t rows, first_block, end_block;
     int backward;                            /* blocks from the last to the first: the same bits, other cache lines first */
     const float *x; int64_t x_stride;        /* [rows, I], unused if pre */
-    const float *pre; int64_t pre_stride;    /* [rows, blocks * G * 16]: bias + W x in panel order, or NULL */
+    const float *pre; int64_t pre_stride;    /* [rows, lines * 16]: bias + W x in panel order, or NULL */
     const gi_ahead *ahead;                   /* or NULL; for one float32 row that has pre, if looks_ahead */
     const float *h; int64_t h_stride;        /* [rows, H] */
     const float *c; int64_t c_stride;        /* [rows, H], LSTM */
@@ -81,12 +81,12 @@ typedef struct gi_step {
 
 /* Steps of several GRU cells (linear_before_reset = 1, the default activations) side by side in one block: cell j in the
  * lanes j H .. j H + H - 1, cells * H <= 16. They may follow each other in time: after = before + 16 then. */
-enum { GI_SIDE_CELLS = 4 };
+enum { GI_SIDE_CELLS = 4, GI_SIDE_PRE = 2 * GI_BLOCK };
 typedef struct gi_side {
     int32_t cells;                           /* 2 to GI_SIDE_CELLS */
     int64_t hidden_size, steps;
     const float *r, *extra;                  /* [H][3][16] and [16], lanes as above */
-    const float *pre[GI_SIDE_CELLS];         /* each [steps][3][16], its cell in the first lanes; read from 16 floats before it on */
+    const float *pre[GI_SIDE_CELLS];         /* each [steps][GI_SIDE_PRE]: three gates, each in 8 lanes; read from 16 floats before it on */
     int64_t pre_stride[GI_SIDE_CELLS];
     const float *before; float *after;       /* states, [steps][16] */
 } gi_side;

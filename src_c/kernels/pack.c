@@ -8,15 +8,17 @@
 #include "half.h"
 #include <string.h>
 
-/* One line of a panel: weights of up to 16 units of an ONNX matrix, element (k, j) at w[j * n_stride + k * k_stride]. */
+/* What goes into a line of a panel: weights of some units of an ONNX matrix, element (k, j) at w[j * n_stride + k * k_stride]. */
 typedef struct source { const float *w; int64_t k_stride, n_stride, units; } source;
 /* The panel is zero before. */
 typedef struct panel { float *at; int weights; int64_t K, lines; } panel;
+/* Lanes first_lane .. first_lane + lanes - 1 of a panel's line. */
+typedef struct place { int64_t line, first_lane, lanes; } place;
 
-static void pack_f32(const panel *p, int64_t line, const source *from) {
+static void pack_f32(const panel *p, const place *to, const source *from) {
     for (int64_t k = 0; k < p->K; k++)
         for (int64_t j = 0; j < from->units; j++)
-            p->at[(k * p->lines + line) * GI_BLOCK + j] = from->w[j * from->n_stride + k * from->k_stride];
+            p->at[(k * p->lines + to->line) * GI_BLOCK + to->first_lane + j] = from->w[j * from->n_stride + k * from->k_stride];
 }
 
 static void put_bf16(float *words, int64_t j, int half, float w) {
@@ -31,24 +33,24 @@ static void put_f16(float *words, int64_t j, int half, float w) {
     memcpy((char *)words + (half * GI_BLOCK + j) * (int64_t)sizeof bits, &bits, sizeof bits);
 }
 
-static void pack_16bit(const panel *p, int64_t line, const source *from) {
-    const int alone = line == p->lines / 2 * 2;
+static void pack_16bit(const panel *p, const place *to, const source *from) {
+    const int alone = to->line == p->lines / 2 * 2;
     for (int64_t k = 0; k < p->K; k++) {
-        const int64_t word_line = alone ? p->lines - 1 : k % 2 * (p->lines / 2) + line / 2;
-        const int half = (int)(alone ? k % 2 : line % 2);
+        const int64_t word_line = alone ? p->lines - 1 : k % 2 * (p->lines / 2) + to->line / 2;
+        const int half = (int)(alone ? k % 2 : to->line % 2);
         float *words = p->at + (k / 2 * p->lines + word_line) * GI_BLOCK;
         for (int64_t j = 0; j < from->units; j++) {
             const float w = from->w[j * from->n_stride + k * from->k_stride];
-            if (p->weights == GI_WEIGHTS_BF16) put_bf16(words, j, half, w);
-            else put_f16(words, j, half, w);
+            if (p->weights == GI_WEIGHTS_BF16) put_bf16(words, to->first_lane + j, half, w);
+            else put_f16(words, to->first_lane + j, half, w);
         }
     }
 }
 
-static void pack_line(const panel *p, int64_t line, source from) {
-    if (from.units > GI_BLOCK) from.units = GI_BLOCK;
-    if (p->weights == GI_WEIGHTS_F32) pack_f32(p, line, &from);
-    else pack_16bit(p, line, &from);
+static void pack_units(const panel *p, place to, source from) {
+    if (from.units > to.lanes) from.units = to.lanes;
+    if (p->weights == GI_WEIGHTS_F32) pack_f32(p, &to, &from);
+    else pack_16bit(p, &to, &from);
 }
 
 /* All blocks of N units in groups of GI_DENSE_GROUP. dst is zeroed. */
@@ -58,22 +60,39 @@ static void pack_grouped(float *dst, int weights, int64_t K, int64_t N, const fl
         const int64_t group = block / GI_DENSE_GROUP * GI_DENSE_GROUP;
         const int64_t lines = blocks - group < GI_DENSE_GROUP ? blocks - group : GI_DENSE_GROUP;
         const panel p = {dst + group * gi_line_floats(weights, K), weights, K, lines};
-        pack_line(&p, block - group, (source){w + block * GI_BLOCK * n_stride, k_stride, n_stride, N - block * GI_BLOCK});
+        pack_units(&p, (place){block - group, 0, GI_BLOCK},
+                   (source){w + block * GI_BLOCK * n_stride, k_stride, n_stride, N - block * GI_BLOCK});
     }
 }
 
-/* Gates of one matrix M [G*H, K] side by side: a panel of `gates` lines per block from gate blocks 0 .. gates - 1 of M. */
-static void pack_gates(float *dst, const gi_cell *cell, const float *M, int64_t K, int64_t gates) {
-    const int64_t H = cell->hidden_size;
-    panel p = {dst, cell->weights, K, gates};
-    for (int64_t unit = 0; unit < H; unit += GI_BLOCK, p.at += gates * gi_line_floats(cell->weights, K))
-        for (int64_t g = 0; g < gates; g++) pack_line(&p, g, (source){M + (g * H + unit) * K, 1, K, H - unit});
+/* Where gate `gate` lies in a block. */
+static place place_of(int64_t gate, int in_half) {
+    if (!in_half) return (place){gate, 0, GI_BLOCK};
+    return (place){gate / 2, gate % 2 * GI_HALF_BLOCK, GI_HALF_BLOCK};
 }
 
-/* dst [nb][lines][16], line `line`, = a + b (b may be NULL). a, b [H] */
-static void pack_bias(float *dst, int64_t lines, int64_t line, int64_t H, const float *a, const float *b) {
-    for (int64_t unit = 0; unit < H; unit++)
-        dst[(unit / GI_BLOCK * lines + line) * GI_BLOCK + unit % GI_BLOCK] = a[unit] + (b ? b[unit] : 0.0f);
+/* Gates of one matrix M [G*H, K] side by side: a panel per block from gate blocks 0 .. gates - 1 of M. */
+static void pack_gates(float *dst, const gi_cell *cell, const float *M, int64_t K, int64_t gates) {
+    const int64_t H = cell->hidden_size, half_block = gi_cell_place(cell).half_block;
+    for (int64_t block = 0; block < gi_blocks(H); block++) {
+        const int in_half = block == half_block;
+        const int64_t unit = block * GI_BLOCK;
+        const panel p = {dst + block * gates * gi_line_floats(cell->weights, K), cell->weights, K,
+                         in_half ? gi_half_lines(gates) : gates};
+        for (int64_t g = 0; g < gates; g++)
+            pack_units(&p, place_of(g, in_half), (source){M + (g * H + unit) * K, 1, K, H - unit});
+    }
+}
+
+/* Gate `gate` of dst, which has `gates` in each block, = a + b (b may be NULL). a, b [H]; half_block: as in the layout */
+typedef struct gate_line { int64_t gates, gate, half_block; } gate_line;
+
+static void pack_bias(float *dst, gate_line to, int64_t H, const float *a, const float *b) {
+    for (int64_t unit = 0; unit < H; unit++) {
+        const int64_t block = unit / GI_BLOCK;
+        const place at = place_of(to.gate, block == to.half_block);
+        dst[(block * to.gates + at.line) * GI_BLOCK + at.first_lane + unit % GI_BLOCK] = a[unit] + (b ? b[unit] : 0.0f);
+    }
 }
 
 static int check_activation(const gi_activation *act, gi_error *err) {
@@ -131,8 +150,8 @@ static void pack_biases(const gi_cell *cell, const gi_cell_layout *at, const flo
     int keeps_rb = cell->kind == GI_GRU && cell->linear_before_reset;
     for (int64_t g = 0; g < G; g++) {
         int separate = keeps_rb && g == 2;
-        pack_bias(packed + at->bias, G, g, H, B + g * H, separate ? NULL : B + (G + g) * H);
-        if (separate) pack_bias(packed + at->extra, 1, 0, H, B + (G + g) * H, NULL);
+        pack_bias(packed + at->bias, (gate_line){G, g, at->half_block}, H, B + g * H, separate ? NULL : B + (G + g) * H);
+        if (separate) pack_bias(packed + at->extra, (gate_line){1, 0, -1}, H, B + (G + g) * H, NULL);
     }
 }
 
@@ -151,7 +170,7 @@ static void pack_cell(const gi_cell *cell, const float *W, const float *R, const
     pack_gates(packed + at.r, cell, R, H, split ? 2 : G);
     if (split) pack_grouped(packed + at.r_candidate, cell->weights, H, H, R + 2 * H * H, 1, H);
     packed[0] = P ? 1.0f : 0.0f;
-    for (int64_t g = 0; P && g < 3; g++) pack_bias(packed + at.extra, 3, g, H, P + g * H, NULL);
+    for (int64_t g = 0; P && g < 3; g++) pack_bias(packed + at.extra, (gate_line){3, g, -1}, H, P + g * H, NULL);
 }
 
 int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed,

@@ -104,7 +104,7 @@ static void run_ranges(void (*step)(const gi_step *), gi_step s, int64_t split) 
 /* `rows` rows from `row` on. */
 static void run_step(const gi_kernels *k, const gi_cell *cell, int64_t row, int64_t rows, int hoisted, int64_t split, int backward,
                      float out[2][SPAN]) {
-    const int64_t panel_width = gi_blocks(cell->hidden_size) * gi_cell_gates(cell) * GI_BLOCK, at_row = row * STRIDE;
+    const int64_t panel_width = gi_cell_lines(cell, gi_cell_gates(cell)) * GI_BLOCK, at_row = row * STRIDE;
     const gi_cell_layout at = gi_cell_place(cell);
     const gi_step step = {.cell = cell, .at = &at, .rows = rows, .backward = backward, .x = x + at_row, .x_stride = STRIDE,
                           .pre = hoisted ? pre + row * panel_width : NULL, .pre_stride = panel_width,

@@ -4,7 +4,7 @@
 #include "check.h"
 #include <stdlib.h>
 
-enum { CASES = 400, MOST_STEPS = 12, LINE = 3 * GI_BLOCK, MOST_SIZE = 20 };
+enum { CASES = 400, MOST_STEPS = 12, MOST_SIZE = 20 };
 
 static float *random_floats(int64_t n, int awkward) {
     float *p = aligned_alloc(64, (size_t)(n * 4 + 63) / 64 * 64);
@@ -14,7 +14,7 @@ static float *random_floats(int64_t n, int awkward) {
 
 typedef struct member {
     gi_cell cell;
-    float *packed, *pre, *h;   /* pre [16 + steps * 48] with NaN ahead of it; h [steps + 1, H] */
+    float *packed, *pre, *h;   /* pre [16 + steps * GI_SIDE_PRE] with NaN ahead of it; h [steps + 1, H] */
     int back;
 } member;
 
@@ -27,9 +27,9 @@ static member make_member(int64_t H, int64_t steps, int infinite) {
     float *W = random_floats(3 * H * I, 0), *R = random_floats(3 * H * H, 0), *B = random_floats(6 * H, 0);
     m.packed = random_floats(gi_cell_packed_size(&m.cell, NULL), 0);
     gi_cell_pack(&m.cell, W, R, B, NULL, m.packed, NULL);
-    m.pre = random_floats(GI_BLOCK + steps * LINE, 0), m.h = random_floats((steps + 1) * H, 0);
+    m.pre = random_floats(GI_BLOCK + steps * GI_SIDE_PRE, 0), m.h = random_floats((steps + 1) * H, 0);
     for (int i = 0; i < GI_BLOCK; i++) m.pre[i] = NAN;
-    if (infinite) m.pre[GI_BLOCK + random_below(steps * LINE)] = random_input(1), m.h[random_below(H)] = INFINITY;
+    if (infinite) m.pre[GI_BLOCK + random_below(steps * GI_SIDE_PRE)] = random_input(1), m.h[random_below(H)] = INFINITY;
     free(W), free(R), free(B);
     return m;
 }
@@ -37,7 +37,7 @@ static member make_member(int64_t H, int64_t steps, int infinite) {
 static void free_member(member *m) { free(m->packed), free(m->pre), free(m->h); }
 
 static const float *pre_of(const member *m, int64_t step, int64_t steps) {
-    return m->pre + GI_BLOCK + (m->back ? steps - 1 - step : step) * LINE;
+    return m->pre + GI_BLOCK + (m->back ? steps - 1 - step : step) * GI_SIDE_PRE;
 }
 
 /* The cell alone on the scalar table: over time from the state h[0], or every row from a state of its own. after [steps, H] */
@@ -55,11 +55,11 @@ static void run_alone(const member *m, int64_t steps, int over_time, float *afte
 static const float *run_together(const gi_kernels *k, const member *members, int count, int64_t steps, int over_time,
                                  const float *r, float *states) {
     const int64_t H = members->cell.hidden_size, starts = over_time ? 1 : steps;
-    gi_side s = {.cells = count, .hidden_size = H, .steps = steps, .r = r, .extra = r + H * LINE, .before = states,
+    gi_side s = {.cells = count, .hidden_size = H, .steps = steps, .r = r, .extra = r + H * 3 * GI_BLOCK, .before = states,
                  .after = states + starts * GI_BLOCK};
     for (int64_t i = 0; i < 2 * steps * GI_BLOCK; i++) states[i] = NAN;
     for (int j = 0; j < count; j++) {
-        s.pre[j] = pre_of(&members[j], 0, steps), s.pre_stride[j] = members[j].back ? -LINE : LINE;
+        s.pre[j] = pre_of(&members[j], 0, steps), s.pre_stride[j] = members[j].back ? -GI_SIDE_PRE : GI_SIDE_PRE;
         for (int64_t i = 0; i < starts; i++)
             memcpy(states + i * GI_BLOCK + j * H, members[j].h + i * H, (size_t)H * sizeof *states);
     }

@@ -1,70 +1,12 @@
-/* What the fused cells share: activations, products of a tile, and the walk over tiles. Formulas: ONNX operators LSTM,
+/* What the fused cells share: activations, products of a tile or of a band of rows. Formulas: ONNX operators LSTM,
  * GRU, RNN. G accumulators of a block end in the same lanes, so bias, activations and the state update run on the same
  * registers, one pass, and nothing is transposed. */
 
 /* What a tile does, with literals only. plain: the default activations and no clip, peephole or input_forget, which needs
- * no branches. */
-typedef struct cell_form { int plain; tile_shape t; int ahead; } cell_form;
+ * no branches. gates: lines of a whole block; a half block (cell_layout.h) has fewer, and its tiles take all parts of them. */
+typedef struct cell_form { int plain; tile_shape t; int gates, ahead; } cell_form;
 /* Where a tile lies: first block of 16 units, first row, first part of the block. */
 typedef struct cell_spot { int64_t block, row; int part; } cell_spot;
-
-/* A cell's tile compiled for each shape. They are functions of their own, because a compiler that sees several of them at once
- * keeps the constants of the activations in registers that the products need. */
-typedef void cell_tile_fn(const gi_step *s, int64_t block, int64_t row, int part);
-typedef struct cell_tiles {
-    cell_tile_fn *rows[TILE_ROWS + 1];       /* so many rows, V_WIDE_PARTS parts; NULL, or one of tile_rows */
-    cell_tile_fn *part;                      /* one row, one part: NULL where V_WIDE_PARTS is 1 */
-    cell_tile_fn *row_blocks;                /* V_ROW_BLOCKS blocks of a single row, or NULL */
-} cell_tiles;
-
-#define GI_DEFINE_FORM(name, tile, ...)                                                                           \
-    static __attribute__((noinline)) void name(const gi_step *s, int64_t block, int64_t row, int part) {          \
-        tile(s, (cell_form){__VA_ARGS__}, (cell_spot){block, row, part});                                         \
-    }
-#define GI_DEFINE_TILE(name, tile, plain, ...) GI_DEFINE_FORM(name, tile, plain, {__VA_ARGS__, 0}, 0)
-#if V_WIDE_PARTS > 1
-#define GI_DEFINE_PART GI_DEFINE_TILE
-#define GI_PART(name) name##_part
-#else
-#define GI_DEFINE_PART(...)
-#define GI_PART(name) NULL
-#endif
-#if V_PARTS == 1
-#define GI_DEFINE_ROWS(name, tile, plain, weights, lines) GI_DEFINE_TILE(name##_6, tile, plain, weights, 1, 6, lines, 1)
-#define GI_DEFINE_MORE_ROWS(name, tile, plain, weights, lines)                                                    \
-    GI_DEFINE_TILE(name##_4, tile, plain, weights, 1, 4, lines, 1)                                                \
-    GI_DEFINE_TILE(name##_3, tile, plain, weights, 1, 3, lines, 1)                                                \
-    GI_DEFINE_TILE(name##_2, tile, plain, weights, 1, 2, lines, 1)
-#define GI_ROWS(name) {[1] = name##_1, [6] = name##_6}
-#define GI_MORE_ROWS(name) {[1] = name##_1, [2] = name##_2, [3] = name##_3, [4] = name##_4, [6] = name##_6}
-#else
-#define GI_DEFINE_ROWS(...)
-#define GI_DEFINE_MORE_ROWS(...)
-#define GI_ROWS(name) {[1] = name##_1}
-#define GI_MORE_ROWS GI_ROWS
-#endif
-#define GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                        \
-    GI_DEFINE_TILE(name##_1, tile, plain, weights, 1, 1, lines, V_WIDE_PARTS)                                     \
-    GI_DEFINE_PART(name##_part, tile, plain, weights, 1, 1, lines, 1)                                             \
-    GI_DEFINE_ROWS(name, tile, plain, weights, lines)
-#define GI_DEFINE_MORE_TILES(name, tile, plain, weights, lines)                                                   \
-    GI_DEFINE_TILES(name, tile, plain, weights, lines)                                                            \
-    GI_DEFINE_MORE_ROWS(name, tile, plain, weights, lines)                                                        \
-    GI_DEFINE_TILE(name##_row_blocks, tile, plain, weights, V_ROW_BLOCKS, 1, lines, V_WIDE_PARTS)
-
-#define GI_FEW(name) {GI_ROWS(name), GI_PART(name), NULL}
-/* `name` [weights]: the tiles of a cell whose panels have `lines` lines; all shapes for common cells, few for the others. */
-#define GI_DEFINE_CELL(name, tile, plain, lines)                                                                  \
-    GI_DEFINE_TILES(name##_f32, tile, plain, GI_WEIGHTS_F32, lines)                                               \
-    GI_DEFINE_TILES(name##_bf16, tile, plain, GI_WEIGHTS_BF16, lines)                                             \
-    GI_DEFINE_TILES(name##_f16, tile, plain, GI_WEIGHTS_F16, lines)                                               \
-    static const cell_tiles name[GI_WEIGHTS_COUNT] = {GI_FEW(name##_f32), GI_FEW(name##_bf16), GI_FEW(name##_f16)};
-#define GI_TILES(name) {GI_MORE_ROWS(name), GI_PART(name), name##_row_blocks}
-#define GI_DEFINE_COMMON_CELL(name, tile, lines)                                                                  \
-    GI_DEFINE_MORE_TILES(name##_f32, tile, 1, GI_WEIGHTS_F32, lines)                                              \
-    GI_DEFINE_MORE_TILES(name##_bf16, tile, 1, GI_WEIGHTS_BF16, lines)                                            \
-    GI_DEFINE_MORE_TILES(name##_f16, tile, 1, GI_WEIGHTS_F16, lines)                                              \
-    static const cell_tiles name[GI_WEIGHTS_COUNT] = {GI_TILES(name##_f32), GI_TILES(name##_bf16), GI_TILES(name##_f16)};
 
 /* Any activation, out of line: inlined into every tile it would be most of the library. */
 static __attribute__((noinline)) v_f activate(const gi_activation *act, v_f x) {
@@ -77,19 +19,33 @@ static __attribute__((noinline)) v_f gate_value(const gi_cell *cell, v_f x, int 
     return activate(&cell->act[which], x);
 }
 
-/* First unit of vector i of the tile's blocks * rows * parts, and its row. */
-GI_INLINE int64_t unit_of(const tile_shape t, cell_spot spot, int i) {
-    return (spot.block + i / (t.rows * t.parts)) * GI_BLOCK + (spot.part + i % t.parts) * V_LANES;
+/* Lines of a half block's panel, whose tile takes HALF_PARTS vectors of units; a vector as wide as a line holds those of both
+ * gates. */
+enum { HALF_LINES = 2, HALF_PARTS = V_PARTS > 1 ? V_PARTS / 2 : 1 };
+GI_INLINE int is_half(const cell_form f) { return f.t.lines < f.gates; }
+
+/* Vectors of units of the tile; the first unit of vector i, and its row. */
+GI_INLINE int unit_parts(const cell_form f) { return is_half(f) ? HALF_PARTS : f.t.parts; }
+GI_INLINE int unit_vectors(const cell_form f) { return f.t.blocks * f.t.rows * unit_parts(f); }
+GI_INLINE int64_t unit_of(const cell_form f, cell_spot spot, int i) {
+    const int parts = unit_parts(f);
+    return (spot.block + i / (f.t.rows * parts)) * GI_BLOCK + (spot.part + i % parts) * V_LANES;
 }
-GI_INLINE int64_t row_of(const tile_shape t, cell_spot spot, int i) { return spot.row + i / t.parts % t.rows; }
-/* Accumulator of line `line` for vector i. */
-GI_INLINE v_f gate_of(const v_f *acc, const tile_shape t, int line, int i) {
-    return acc[(i / t.parts * t.lines + line) * t.parts + i % t.parts];
+GI_INLINE int64_t row_of(const cell_form f, cell_spot spot, int i) { return spot.row + i / unit_parts(f) % f.t.rows; }
+
+/* Accumulator of gate `gate` for vector i. */
+GI_INLINE v_f gate_of(const v_f *acc, const cell_form f, int gate, int i) {
+    const int width = f.t.lines * f.t.parts;
+    if (!is_half(f)) return acc[i / f.t.parts * width + gate * f.t.parts + i % f.t.parts];
+    const v_f *line = acc + i / HALF_PARTS * width + gate / 2 * f.t.parts;
+    if (V_PARTS == 1) return gate % 2 ? v_down(line[0], GI_HALF_BLOCK) : line[0];
+    return line[gate % 2 * HALF_PARTS + i % HALF_PARTS];
 }
 
 /* acc = pre, or bias + W x. */
-GI_INLINE void input_products(v_f *acc, const gi_step *s, const tile_shape t, cell_spot spot) {
-    const int64_t line = t.lines * GI_BLOCK, start = spot.block * line + spot.part * V_LANES, I = s->cell->input_size;
+GI_INLINE void input_products(v_f *acc, const gi_step *s, const cell_form f, cell_spot spot) {
+    const tile_shape t = f.t;
+    const int64_t line = f.gates * GI_BLOCK, start = spot.block * line + spot.part * V_LANES, I = s->cell->input_size;
     GI_UNROLL
     for (int b = 0; b < t.blocks; b++) {
         const float *from = s->pre ? s->pre + spot.row * s->pre_stride : s->packed + s->at->bias;
@@ -97,7 +53,7 @@ GI_INLINE void input_products(v_f *acc, const gi_step *s, const tile_shape t, ce
     }
     if (!s->pre)
         accumulate(acc, t, spot.part, s->x + spot.row * s->x_stride, s->x_stride, I,
-                   s->packed + s->at->w + spot.block * t.lines * gi_line_floats(t.weights, I), NULL);
+                   s->packed + s->at->w + spot.block * f.gates * gi_line_floats(t.weights, I), NULL);
 }
 
 /* acc += R v, where v [rows, H] is h or r h and R's panels begin at `panels`. */
@@ -106,17 +62,41 @@ GI_INLINE void state_products(v_f *acc, const gi_step *s, const cell_form f, cel
     const int64_t H = s->cell->hidden_size;
     const tile_shape t = f.t;
     if (f.ahead) {
-        accumulate_ahead(acc, s, t.lines, spot.block);
+        accumulate_ahead(acc, s, t.lines, f.gates, spot.block);
         return;
     }
     accumulate(acc, t, spot.part, v + spot.row * v_stride, v_stride, H,
-               s->packed + panels + spot.block * t.lines * gi_line_floats(t.weights, H), NULL);
+               s->packed + panels + spot.block * f.gates * gi_line_floats(t.weights, H), NULL);
 }
+
+/* Of a single float32 row the last whole block, `block`, and the half one after it, whose chains are too few alone. */
+#if V_ROW_BLOCKS > 1
+#define GI_END_WHOLE(gates) ((cell_form){1, {GI_WEIGHTS_F32, 1, 1, gates, V_PARTS, 0}, gates, 0})
+#define GI_END_HALF(gates) ((cell_form){1, {GI_WEIGHTS_F32, 1, 1, HALF_LINES, V_PARTS, 0}, gates, 0})
+
+/* acc [whole + half] += x [K] * panels of so many lines. */
+GI_INLINE void end_products(v_f *acc, const int whole, const int half, const float *x, int64_t K, const float *panel) {
+    const float *second = panel + K * whole * GI_BLOCK;
+    for (int64_t k = 0; k < K; k++, panel += whole * GI_BLOCK, second += half * GI_BLOCK) {
+        multiply_line(acc, whole, x[k], panel), multiply_line(acc + whole, half, x[k], second);
+        settle_all(acc, whole + half);
+    }
+}
+
+/* acc [gates + HALF_LINES] = pre, or bias + W x. */
+GI_INLINE void end_input(v_f *acc, const gi_step *s, const int gates, int64_t block) {
+    const int64_t first = block * gates * GI_BLOCK, I = s->cell->input_size;
+    start_from(acc, 1, gates + HALF_LINES, V_PARTS, (s->pre ? s->pre : s->packed + s->at->bias) + first, 0);
+    if (!s->pre) end_products(acc, gates, HALF_LINES, s->x, I, s->packed + s->at->w + first * I);
+}
+#endif
 
 /* Several rows of one panel: their products as a band, then the update of each. `first_line` is where the panel's lines begin
  * among all lines of the layer; sums [rows][BAND_STRIDE]. */
 typedef struct cell_band { int64_t block, row, rows, first_line; int lines; float *sums; } cell_band;
 typedef void cell_band_fn(const gi_step *s, const cell_band *b);
+/* Lanes of a gate in the sums, which lie side by side. */
+GI_INLINE int64_t gate_lanes(const gi_step *s, const cell_band *b) { return b->block == s->at->half_block ? GI_HALF_BLOCK : GI_BLOCK; }
 /* What the chains of a band's rows begin with. */
 typedef struct band_start { const float *p; int64_t stride; } band_start;
 
@@ -157,64 +137,9 @@ GI_INLINE void store_h(const gi_step *s, int64_t row, int64_t unit, v_f h) {
     if (s->h_again) store_lanes(s->h_again + row * s->h_stride + unit, h, lanes);
 }
 
-/* One row of the panel that begins at `block`. Parts without units are left out. */
-GI_INLINE void cell_row(const gi_step *s, const cell_tiles *tiles, int64_t block, int64_t row) {
-    const int64_t units = s->cell->hidden_size - block * GI_BLOCK;
-    for (int part = 0; part < V_PARTS && (part == 0 || part * V_LANES < units); part += V_WIDE_PARTS) {
-        const int last = V_WIDE_PARTS > 1 && units <= (part + 1) * V_LANES;
-        (last ? tiles->part : tiles->rows[1])(s, block, row, part);
-    }
-}
-
-/* All rows of it. */
-static void cell_rows(const gi_step *s, const cell_tiles *tiles, int64_t block) {
-    for (int64_t row = 0, rows; row < s->rows; row += rows) {
-        rows = tile_rows(s->rows - row);
-        if (!tiles->rows[rows]) rows = s->rows - row < TILE_ROWS ? 1 : TILE_ROWS;
-        if (rows > 1) tiles->rows[rows](s, block, row, 0);
-        else cell_row(s, tiles, block, row);
-    }
-}
-
-/* Blocks of `lines` gates, several at once for a single row. `backward` reads them from the last to the first: what the step before
- * read last is still in the nearest cache. */
-static __attribute__((noinline)) void cell_many(const gi_step *s, const cell_tiles *tiles, cell_band_fn *band, int lines) {
-    const int64_t at_once = s->rows == 1 && tiles->row_blocks ? V_ROW_BLOCKS : 1, count = s->end_block - s->first_block;
-    for (int64_t done = 0, taken; done < count; done += taken) {
-        taken = count - done < at_once ? 1 : at_once;
-        const int64_t block = s->backward ? s->end_block - done - taken : s->first_block + done;
-        if (taken > 1) tiles->row_blocks(s, block, 0, 0);
-        else if (HAS_BANDS && s->rows > 1) cell_bands(s, band, block, block * lines, lines);
-        else cell_rows(s, tiles, block);
-    }
-}
-
-/* The step's blocks. Small cells would notice the way through the loops. */
-GI_INLINE void cell_blocks(const gi_step *s, const cell_tiles *tiles, cell_band_fn *band, const int lines) {
-    if (s->rows == 1 && s->end_block - s->first_block == 1) cell_row(s, tiles, s->first_block, 0);
-    else cell_many(s, tiles, band, lines);
-}
-
-/* `name`: a tile of one row and one block that takes a piece of W x along. */
-#define GI_DEFINE_AHEAD(name, tile, lines) GI_DEFINE_FORM(name, tile, 1, {GI_WEIGHTS_F32, 1, 1, lines, V_WIDE_PARTS, 0}, V_AHEAD)
-
-static void ahead_blocks(const gi_step *s, cell_tile_fn *tile) {
-    for (int64_t i = s->first_block; i < s->end_block; i++) tile(s, s->backward ? s->end_block - 1 - (i - s->first_block) : i, 0, 0);
-}
-
-/* Grouped panels: GI_DENSE_GROUP neighbouring blocks lie side by side, fewer in the last. tiles [lines - 1]. */
-static void cell_groups(const gi_step *s, const cell_tiles *const *tiles, cell_band_fn *band) {
-    for (int64_t block = s->first_block; block < s->end_block; block += GI_DENSE_GROUP) {
-        const int64_t left = s->end_block - block, lines = left < GI_DENSE_GROUP ? left : GI_DENSE_GROUP;
-        if (HAS_BANDS && s->rows > 1) cell_bands(s, band, block, block, (int)lines);
-        else cell_rows(s, &tiles[lines - 1][s->cell->weights], block);
-    }
-}
-#define GI_DEFINE_GROUPED_CELL(name, tile, plain)                                                                 \
-    GI_DEFINE_CELL(name##_1, tile, plain, 1)                                                                      \
-    GI_DEFINE_CELL(name##_2, tile, plain, 2)                                                                      \
-    GI_DEFINE_CELL(name##_3, tile, plain, 3)                                                                      \
-    GI_DEFINE_CELL(name##_4, tile, plain, 4)                                                                      \
-    static const cell_tiles *const name[GI_DENSE_GROUP] = {name##_1, name##_2, name##_3, name##_4};
-
-#define GI_TILE_VECTORS (V_WIDE_PARTS * (TILE_ROWS > V_ROW_BLOCKS ? TILE_ROWS : V_ROW_BLOCKS))
+/* Vectors of units of a tile, and the sums of all their gates, at most. */
+enum {
+    WHOLE_VECTORS = V_WIDE_PARTS * (TILE_ROWS > V_ROW_BLOCKS ? TILE_ROWS : V_ROW_BLOCKS),
+    TILE_VECTORS = WHOLE_VECTORS > HALF_PARTS ? WHOLE_VECTORS : HALF_PARTS,
+    TILE_SUMS = 4 * TILE_VECTORS
+};

@@ -10,48 +10,73 @@ GI_INLINE void gru_update(const gi_step *s, v_f z, v_f n, int64_t row, int64_t u
     store_h(s, row, unit, v_fma(z, h, kept));
 }
 
-/* linear_before_reset = 1: n = g(W_n x + Wb_n + r (R_n h + Rb_n)), so the candidate has two accumulators. */
-GI_INLINE void gru_reset_after_tile(const gi_step *s, const cell_form f, cell_spot spot) {
-    v_f input[GI_TILE_VECTORS * 3], acc[GI_TILE_VECTORS * 3], candidate[GI_TILE_VECTORS];
+/* linear_before_reset = 1: n = g(W_n x + Wb_n + r (R_n h + Rb_n)), so the candidate has two accumulators. acc = input, but the
+ * candidate's line, which is the last, = Rb_n. */
+GI_INLINE void gru_start_state(v_f *acc, const gi_step *s, const cell_form f, cell_spot spot, const v_f *input) {
     const tile_shape t = f.t;
-    input_products(input, s, t, spot);
     GI_UNROLL
-    for (int i = 0; i < t.blocks * t.rows * 3 * t.parts; i++) {
-        const int64_t block = spot.block + i / (t.rows * 3 * t.parts), part = spot.part + i % t.parts;
-        acc[i] = i / t.parts % 3 < 2 ? input[i] : v_load(s->packed + s->at->extra + block * GI_BLOCK + part * V_LANES);
-    }
-    state_products(acc, s, f, spot, s->h, s->h_stride, s->at->r);
-    GI_UNROLL
-    for (int i = 0; i < t.blocks * t.rows * t.parts; i++)
-        candidate[i] = v_fma(gru_gate(s, f.plain, gate_of(acc, t, 1, i)), gate_of(acc, t, 2, i), gate_of(input, t, 2, i));
-    GI_UNROLL
-    for (int i = 0; i < t.blocks * t.rows * t.parts; i++) {
-        const v_f z = gru_gate(s, f.plain, gate_of(acc, t, 0, i)), n = gru_candidate(s, f.plain, candidate[i]);
-        gru_update(s, z, n, row_of(t, spot, i), unit_of(t, spot, i));
+    for (int i = 0; i < t.blocks * t.rows * t.lines * t.parts; i++) {
+        const int64_t block = spot.block + i / (t.rows * t.lines * t.parts), part = spot.part + i % t.parts;
+        const int is_last = i / t.parts % t.lines == t.lines - 1;
+        acc[i] = is_last ? v_load(s->packed + s->at->extra + block * GI_BLOCK + part * V_LANES) : input[i];
     }
 }
 
-GI_DEFINE_COMMON_CELL(gru_reset_after_plain, gru_reset_after_tile, 3)
+GI_INLINE void gru_reset_after_update(const gi_step *s, const cell_form f, cell_spot spot, const v_f *input, const v_f *acc) {
+    v_f candidate[TILE_VECTORS];
+    GI_UNROLL
+    for (int i = 0; i < unit_vectors(f); i++)
+        candidate[i] = v_fma(gru_gate(s, f.plain, gate_of(acc, f, 1, i)), gate_of(acc, f, 2, i), gate_of(input, f, 2, i));
+    GI_UNROLL
+    for (int i = 0; i < unit_vectors(f); i++) {
+        const v_f z = gru_gate(s, f.plain, gate_of(acc, f, 0, i)), n = gru_candidate(s, f.plain, candidate[i]);
+        gru_update(s, z, n, row_of(f, spot, i), unit_of(f, spot, i));
+    }
+}
+
+GI_INLINE void gru_reset_after_tile(const gi_step *s, const cell_form f, cell_spot spot) {
+    v_f input[TILE_SUMS], acc[TILE_SUMS];
+    input_products(input, s, f, spot);
+    gru_start_state(acc, s, f, spot, input);
+    state_products(acc, s, f, spot, s->h, s->h_stride, s->at->r);
+    gru_reset_after_update(s, f, spot, input, acc);
+}
+
+#if V_ROW_BLOCKS > 1
+GI_INLINE void gru_reset_after_end(const gi_step *s, int64_t block) {
+    const int64_t H = s->cell->hidden_size;
+    const cell_form whole = GI_END_WHOLE(3), half = GI_END_HALF(3);
+    const cell_spot first = {block, 0, 0}, last = {block + 1, 0, 0};
+    v_f input[3 + HALF_LINES], acc[3 + HALF_LINES];
+    end_input(input, s, 3, block);
+    gru_start_state(acc, s, whole, first, input), gru_start_state(acc + 3, s, half, last, input + 3);
+    end_products(acc, 3, HALF_LINES, s->h, H, s->packed + s->at->r + block * 3 * GI_BLOCK * H);
+    gru_reset_after_update(s, whole, first, input, acc), gru_reset_after_update(s, half, last, input + 3, acc + 3);
+}
+#endif
+
+GI_DEFINE_COMMON_CELL(gru_reset_after_plain, gru_reset_after_tile, gru_reset_after_end, 3)
 GI_DEFINE_CELL(gru_reset_after_general, gru_reset_after_tile, 0, 3)
 
-/* The input part of the candidate rests in line 3 of the sums. */
+/* The input part of the candidate rests in line 3 of the sums, which no block has. */
 GI_INLINE void gru_reset_after_band(const gi_step *s, const cell_band *b, const int plain) {
     const band_start input = band_input(s, b);
+    const int64_t lanes = gate_lanes(s, b);
     for (int64_t m = 0; m < b->rows; m++) {
-        for (int64_t lane = 0; lane < GI_BLOCK; lane += V_LANES) {
+        for (int64_t lane = 0; lane < lanes; lane += V_LANES) {
             const float *from = input.p + m * input.stride + lane;
             float *sums = b->sums + m * BAND_STRIDE + lane;
-            v_store(sums + 3 * GI_BLOCK, v_load(from + 2 * GI_BLOCK));
-            v_store(sums, v_load(from)), v_store(sums + GI_BLOCK, v_load(from + GI_BLOCK));
-            v_store(sums + 2 * GI_BLOCK, v_load(s->packed + s->at->extra + b->block * GI_BLOCK + lane));
+            v_store(sums + 3 * GI_BLOCK, v_load(from + 2 * lanes));
+            v_store(sums, v_load(from)), v_store(sums + lanes, v_load(from + lanes));
+            v_store(sums + 2 * lanes, v_load(s->packed + s->at->extra + b->block * GI_BLOCK + lane));
         }
     }
     band_state(s, b, (band_start){b->sums, BAND_STRIDE}, s->h, s->h_stride, s->at->r);
     for (int64_t m = 0; m < b->rows; m++) {
-        for (int64_t lane = 0; lane < GI_BLOCK; lane += V_LANES) {
+        for (int64_t lane = 0; lane < lanes; lane += V_LANES) {
             const float *sums = b->sums + m * BAND_STRIDE + lane;
-            const v_f z = gru_gate(s, plain, v_load(sums)), r = gru_gate(s, plain, v_load(sums + GI_BLOCK));
-            const v_f n = gru_candidate(s, plain, v_fma(r, v_load(sums + 2 * GI_BLOCK), v_load(sums + 3 * GI_BLOCK)));
+            const v_f z = gru_gate(s, plain, v_load(sums)), r = gru_gate(s, plain, v_load(sums + lanes));
+            const v_f n = gru_candidate(s, plain, v_fma(r, v_load(sums + 2 * lanes), v_load(sums + 3 * GI_BLOCK)));
             gru_update(s, z, n, b->row + m, b->block * GI_BLOCK + lane);
         }
     }
@@ -64,56 +89,84 @@ GI_DEFINE_AHEAD(gru_ahead, gru_reset_after_tile, 3)
 
 static void gru_reset_after_step(const gi_step *s) {
     if (V_AHEAD && s->ahead) {
-        ahead_blocks(s, gru_ahead);
+        ahead_blocks(s, &gru_ahead);
         return;
     }
-    const cell_tiles *tiles = s->at->plain ? gru_reset_after_plain : gru_reset_after_general;
-    cell_blocks(s, &tiles[s->cell->weights], s->at->plain ? gru_reset_after_band_plain : gru_reset_after_band_general, 3);
+    const gate_tiles *tiles = s->at->plain ? gru_reset_after_plain : gru_reset_after_general;
+    cell_blocks(s, &(cell_way){&tiles[s->cell->weights],
+                               s->at->plain ? gru_reset_after_band_plain : gru_reset_after_band_general, 3});
 }
 
 /* linear_before_reset = 0, first: z, r h and the candidate's input part go to scratch [3][nb * 16] per row. */
-GI_INLINE void gru_reset_before_tile(const gi_step *s, const cell_form f, cell_spot spot) {
-    v_f input[GI_TILE_VECTORS * 3], acc[GI_TILE_VECTORS * 2];
+GI_INLINE cell_form gru_z_r(cell_form f) {
+    f.gates = 2, f.t.lines--;
+    return f;
+}
+
+/* acc = input without the candidate's line, which is the last and goes to scratch. */
+GI_INLINE void gru_set_aside(v_f *acc, const gi_step *s, const cell_form f, cell_spot spot, const v_f *input) {
+    const int64_t span = gi_blocks(s->cell->hidden_size) * GI_BLOCK;
+    const int width = f.t.lines * f.t.parts, kept = width - f.t.parts;
+    GI_UNROLL
+    for (int i = 0; i < f.t.blocks * f.t.rows * kept; i++) acc[i] = input[i / kept * width + i % kept];
+    GI_UNROLL
+    for (int i = 0; i < unit_vectors(f); i++)
+        v_store(s->gate + row_of(f, spot, i) * s->gate_stride + unit_of(f, spot, i) + 2 * span, gate_of(input, f, 2, i));
+}
+
+/* f: of z and r. */
+GI_INLINE void gru_reset_before_update(const gi_step *s, const cell_form f, cell_spot spot, const v_f *acc) {
     const int64_t H = s->cell->hidden_size, span = gi_blocks(H) * GI_BLOCK;
-    tile_shape t = f.t;
-    input_products(input, s, t, spot);
-    t.lines = 2;
     GI_UNROLL
-    for (int i = 0; i < t.blocks * t.rows * t.parts; i++) {
-        float *gate = s->gate + row_of(t, spot, i) * s->gate_stride + unit_of(t, spot, i);
-        acc[i / t.parts * 2 * t.parts + i % t.parts] = gate_of(input, f.t, 0, i);
-        acc[(i / t.parts * 2 + 1) * t.parts + i % t.parts] = gate_of(input, f.t, 1, i);
-        v_store(gate + 2 * span, gate_of(input, f.t, 2, i));
-    }
-    state_products(acc, s, (cell_form){f.plain, t, 0}, spot, s->h, s->h_stride, s->at->r);
-    GI_UNROLL
-    for (int i = 0; i < t.blocks * t.rows * t.parts; i++) {
-        const int64_t unit = unit_of(t, spot, i), row = row_of(t, spot, i);
+    for (int i = 0; i < unit_vectors(f); i++) {
+        const int64_t unit = unit_of(f, spot, i), row = row_of(f, spot, i);
         float *gate = s->gate + row * s->gate_stride + unit;
-        v_store(gate, gru_gate(s, f.plain, gate_of(acc, t, 0, i)));
-        v_store(gate + span, v_mul(gru_gate(s, f.plain, gate_of(acc, t, 1, i)), load_lanes(s->h + row * s->h_stride + unit, H - unit)));
+        v_store(gate, gru_gate(s, f.plain, gate_of(acc, f, 0, i)));
+        v_store(gate + span, v_mul(gru_gate(s, f.plain, gate_of(acc, f, 1, i)), load_lanes(s->h + row * s->h_stride + unit, H - unit)));
     }
 }
 
-GI_DEFINE_COMMON_CELL(gru_reset_before_plain, gru_reset_before_tile, 3)
+GI_INLINE void gru_reset_before_tile(const gi_step *s, const cell_form f, cell_spot spot) {
+    v_f input[TILE_SUMS], acc[TILE_SUMS];
+    input_products(input, s, f, spot);
+    gru_set_aside(acc, s, f, spot, input);
+    state_products(acc, s, gru_z_r(f), spot, s->h, s->h_stride, s->at->r);
+    gru_reset_before_update(s, gru_z_r(f), spot, acc);
+}
+
+#if V_ROW_BLOCKS > 1
+GI_INLINE void gru_reset_before_end(const gi_step *s, int64_t block) {
+    const int64_t H = s->cell->hidden_size;
+    const cell_form whole = GI_END_WHOLE(3), half = GI_END_HALF(3);
+    const cell_spot first = {block, 0, 0}, last = {block + 1, 0, 0};
+    v_f input[3 + HALF_LINES], acc[2 + HALF_LINES - 1];
+    end_input(input, s, 3, block);
+    gru_set_aside(acc, s, whole, first, input), gru_set_aside(acc + 2, s, half, last, input + 3);
+    end_products(acc, 2, HALF_LINES - 1, s->h, H, s->packed + s->at->r + block * 2 * GI_BLOCK * H);
+    gru_reset_before_update(s, gru_z_r(whole), first, acc), gru_reset_before_update(s, gru_z_r(half), last, acc + 2);
+}
+
+#endif
+
+GI_DEFINE_COMMON_CELL(gru_reset_before_plain, gru_reset_before_tile, gru_reset_before_end, 3)
 GI_DEFINE_CELL(gru_reset_before_general, gru_reset_before_tile, 0, 3)
 
 GI_INLINE void gru_reset_before_band(const gi_step *s, const cell_band *b, const int plain) {
-    const int64_t H = s->cell->hidden_size, span = gi_blocks(H) * GI_BLOCK, first = b->block * GI_BLOCK;
+    const int64_t H = s->cell->hidden_size, span = gi_blocks(H) * GI_BLOCK, first = b->block * GI_BLOCK, lanes = gate_lanes(s, b);
     const band_start input = band_input(s, b);
     for (int64_t m = 0; m < b->rows; m++)
-        for (int64_t lane = 0; lane < GI_BLOCK; lane += V_LANES)
+        for (int64_t lane = 0; lane < lanes; lane += V_LANES)
             v_store(s->gate + (b->row + m) * s->gate_stride + 2 * span + first + lane,
-                    v_load(input.p + m * input.stride + 2 * GI_BLOCK + lane));
-    const cell_band gates = {b->block, b->row, b->rows, b->block * 2, 2, b->sums};
+                    v_load(input.p + m * input.stride + 2 * lanes + lane));
+    const cell_band gates = {b->block, b->row, b->rows, b->block * 2, b->lines - 1, b->sums};
     band_state(s, &gates, input, s->h, s->h_stride, s->at->r);
     for (int64_t m = 0; m < b->rows; m++) {
-        for (int64_t lane = 0; lane < GI_BLOCK; lane += V_LANES) {
+        for (int64_t lane = 0; lane < lanes; lane += V_LANES) {
             const int64_t unit = first + lane, row = b->row + m;
             const float *sums = b->sums + m * BAND_STRIDE + lane;
             float *gate = s->gate + row * s->gate_stride + unit;
             v_store(gate, gru_gate(s, plain, v_load(sums)));
-            v_store(gate + span, v_mul(gru_gate(s, plain, v_load(sums + GI_BLOCK)),
+            v_store(gate + span, v_mul(gru_gate(s, plain, v_load(sums + lanes)),
                                        load_lanes(s->h + row * s->h_stride + unit, H - unit)));
         }
     }
@@ -123,8 +176,9 @@ static void gru_reset_before_band_plain(const gi_step *s, const cell_band *b) { 
 static void gru_reset_before_band_general(const gi_step *s, const cell_band *b) { gru_reset_before_band(s, b, 0); }
 
 static void gru_reset_before_step(const gi_step *s) {
-    const cell_tiles *tiles = s->at->plain ? gru_reset_before_plain : gru_reset_before_general;
-    cell_blocks(s, &tiles[s->cell->weights], s->at->plain ? gru_reset_before_band_plain : gru_reset_before_band_general, 3);
+    const gate_tiles *tiles = s->at->plain ? gru_reset_before_plain : gru_reset_before_general;
+    cell_blocks(s, &(cell_way){&tiles[s->cell->weights],
+                               s->at->plain ? gru_reset_before_band_plain : gru_reset_before_band_general, 3});
 }
 
 /* Then, `lines` blocks at once and for all units together: n = g(input part + R_n (r h)). */

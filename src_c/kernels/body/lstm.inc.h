@@ -28,44 +28,61 @@ GI_INLINE const float *lstm_peep(const gi_step *s, const int plain, int64_t unit
     return s->packed + s->at->extra + unit / GI_BLOCK * 3 * GI_BLOCK + unit % GI_BLOCK;
 }
 
-/* All of c' before h': what a core looks ahead holds one row's update and little more, and its two tanh wait for each other. */
-GI_INLINE void lstm_tile(const gi_step *s, const cell_form f, cell_spot spot) {
-    v_f acc[GI_TILE_VECTORS * 4], c[GI_TILE_VECTORS];
-    const int vectors = f.t.blocks * f.t.rows * f.t.parts;
-    input_products(acc, s, f.t, spot);
-    state_products(acc, s, f, spot, s->h, s->h_stride, s->at->r);
+/* The new states from the pre-activations of a tile. All of c' before h': what a core looks ahead holds one row's update and
+ * little more, and its two tanh wait for each other. */
+GI_INLINE void lstm_update(const gi_step *s, const cell_form f, cell_spot spot, const v_f *acc) {
+    v_f c[TILE_VECTORS];
+    const int vectors = unit_vectors(f);
     GI_UNROLL
     for (int i = 0; i < vectors; i++) {
-        const int64_t unit = unit_of(f.t, spot, i), row = row_of(f.t, spot, i), lanes = s->cell->hidden_size - unit;
-        const v_f x[4] = {gate_of(acc, f.t, 0, i), gate_of(acc, f.t, 1, i), gate_of(acc, f.t, 2, i), gate_of(acc, f.t, 3, i)};
+        const int64_t unit = unit_of(f, spot, i), row = row_of(f, spot, i), lanes = s->cell->hidden_size - unit;
+        const v_f x[4] = {gate_of(acc, f, 0, i), gate_of(acc, f, 1, i), gate_of(acc, f, 2, i), gate_of(acc, f, 3, i)};
         c[i] = lstm_c(s->cell, f.plain, lstm_peep(s, f.plain, unit), x, load_lanes(s->c + row * s->c_stride + unit, lanes));
         lstm_store_c(s, row, unit, c[i]);
     }
     GI_UNROLL
     for (int i = 0; i < vectors; i++) {
-        const int64_t unit = unit_of(f.t, spot, i), row = row_of(f.t, spot, i);
-        store_h(s, row, unit, lstm_h(s->cell, f.plain, lstm_peep(s, f.plain, unit), gate_of(acc, f.t, 1, i), c[i]));
+        const int64_t unit = unit_of(f, spot, i), row = row_of(f, spot, i);
+        store_h(s, row, unit, lstm_h(s->cell, f.plain, lstm_peep(s, f.plain, unit), gate_of(acc, f, 1, i), c[i]));
     }
 }
 
-GI_DEFINE_COMMON_CELL(lstm_plain, lstm_tile, 4)
+GI_INLINE void lstm_tile(const gi_step *s, const cell_form f, cell_spot spot) {
+    v_f acc[TILE_SUMS];
+    input_products(acc, s, f, spot);
+    state_products(acc, s, f, spot, s->h, s->h_stride, s->at->r);
+    lstm_update(s, f, spot, acc);
+}
+
+#if V_ROW_BLOCKS > 1
+GI_INLINE void lstm_end(const gi_step *s, int64_t block) {
+    const int64_t H = s->cell->hidden_size;
+    v_f acc[4 + HALF_LINES];
+    end_input(acc, s, 4, block);
+    end_products(acc, 4, HALF_LINES, s->h, H, s->packed + s->at->r + block * 4 * GI_BLOCK * H);
+    lstm_update(s, GI_END_WHOLE(4), (cell_spot){block, 0, 0}, acc);
+    lstm_update(s, GI_END_HALF(4), (cell_spot){block + 1, 0, 0}, acc + 4);
+}
+#endif
+
+GI_DEFINE_COMMON_CELL(lstm_plain, lstm_tile, lstm_end, 4)
 GI_DEFINE_CELL(lstm_general, lstm_tile, 0, 4)
 
 GI_INLINE void lstm_band(const gi_step *s, const cell_band *b, const int plain) {
-    const int64_t first = b->block * GI_BLOCK, H = s->cell->hidden_size;
+    const int64_t first = b->block * GI_BLOCK, H = s->cell->hidden_size, lanes = gate_lanes(s, b);
     band_state(s, b, band_input(s, b), s->h, s->h_stride, s->at->r);
     for (int64_t m = 0; m < b->rows; m++) {
         const float *sums = b->sums + m * BAND_STRIDE, *c = s->c + (b->row + m) * s->c_stride + first;
         v_f next[V_PARTS];
-        for (int i = 0, lane = 0; i < V_PARTS; i++, lane += V_LANES) {
-            v_f x[4] = {v_load(sums + lane), v_load(sums + GI_BLOCK + lane), v_load(sums + 2 * GI_BLOCK + lane),
-                        v_load(sums + 3 * GI_BLOCK + lane)};
+        for (int i = 0, lane = 0; lane < lanes; i++, lane += V_LANES) {
+            v_f x[4] = {v_load(sums + lane), v_load(sums + lanes + lane), v_load(sums + 2 * lanes + lane),
+                        v_load(sums + 3 * lanes + lane)};
             next[i] = lstm_c(s->cell, plain, lstm_peep(s, plain, first + lane), x, load_lanes(c + lane, H - first - lane));
             lstm_store_c(s, b->row + m, first + lane, next[i]);
         }
-        for (int i = 0, lane = 0; i < V_PARTS; i++, lane += V_LANES)
+        for (int i = 0, lane = 0; lane < lanes; i++, lane += V_LANES)
             store_h(s, b->row + m, first + lane,
-                    lstm_h(s->cell, plain, lstm_peep(s, plain, first + lane), v_load(sums + GI_BLOCK + lane), next[i]));
+                    lstm_h(s->cell, plain, lstm_peep(s, plain, first + lane), v_load(sums + lanes + lane), next[i]));
     }
 }
 
@@ -76,9 +93,10 @@ GI_DEFINE_AHEAD(lstm_ahead, lstm_tile, 4)
 
 static void lstm_step(const gi_step *s) {
     if (V_AHEAD && s->ahead) {
-        ahead_blocks(s, lstm_ahead);
+        ahead_blocks(s, &lstm_ahead);
         return;
     }
     const int plain = s->at->plain && s->packed[0] == 0;
-    cell_blocks(s, &(plain ? lstm_plain : lstm_general)[s->cell->weights], plain ? lstm_band_plain : lstm_band_general, 4);
+    const gate_tiles *tiles = plain ? lstm_plain : lstm_general;
+    cell_blocks(s, &(cell_way){&tiles[s->cell->weights], plain ? lstm_band_plain : lstm_band_general, 4});
 }

@@ -9,7 +9,11 @@
  * Tiling never changes an element's chain: start, then k ascending. */
 
 #define GI_INLINE static inline __attribute__((always_inline))
+#if V_LANES > 1
 #define GI_UNROLL _Pragma("GCC unroll 32")
+#else
+#define GI_UNROLL
+#endif
 
 /* The counts of a tile. Accumulators lie as [blocks][rows][lines][parts]; several blocks only for a single row. keeps: it
  * stores the weights it reads as float32 lines for the tiles after it. */
@@ -51,10 +55,12 @@ GI_INLINE tile_x rows_of(const float *x, int64_t x_stride, const int rows) {
     return at;
 }
 
-GI_INLINE void settle(v_f *acc, const tile_shape t) {
+GI_INLINE void settle_all(v_f *acc, const int count) {
     GI_UNROLL
-    for (int i = 0; i < t.blocks * t.rows * t.lines * t.parts; i++) acc[i] = v_settle(acc[i]);
+    for (int i = 0; i < count; i++) acc[i] = v_settle(acc[i]);
 }
+
+GI_INLINE void settle(v_f *acc, const tile_shape t) { settle_all(acc, t.blocks * t.rows * t.lines * t.parts); }
 
 /* Where vector i of a step's lines [lines][parts] begins among their lanes. */
 GI_INLINE int64_t lane_of(const tile_shape t, const int first_part, const int i) {
@@ -141,6 +147,13 @@ GI_INLINE void accumulate(v_f *acc, const tile_shape t, const int first_part, co
     const tile_x rows = rows_of(x, x_stride, t.rows);
     accumulate_steps(acc, t, V_PARTS == 1 ? 0 : first_part, &rows, K, panel, keep);
     settle(acc, t);
+}
+
+/* acc [lines] += x * one step's lines, each in one vector. */
+GI_INLINE void multiply_line(v_f *acc, const int lines, float x, const float *line) {
+    const v_f xk = v_set1(x);
+    GI_UNROLL
+    for (int i = 0; i < lines; i++) acc[i] = v_fma(xk, v_load(line + i * GI_BLOCK), acc[i]);
 }
 
 /* Lanes of a vector at unit `first` that are inside `size`: below 1 none, V_LANES or more all. */

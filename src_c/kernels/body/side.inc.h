@@ -28,7 +28,7 @@ GI_INLINE void side_part(const gi_side *s, const int cells, const int part, cons
     for (int g = 0; g < 3; g++) {
         GI_UNROLL
         for (int j = 0; j < cells; j++)
-            x[j] = v_load(s->pre[j] + t * s->pre_stride[j] + g * GI_BLOCK + part * V_LANES - j * H);
+            x[j] = v_load(s->pre[j] + t * s->pre_stride[j] + g * GI_HALF_BLOCK + part * V_LANES - j * H);
         acc[g] = side_join(upto, x, cells);
     }
     const v_f input = acc[2];

@@ -14,6 +14,7 @@
 #include "../body/slide.inc.h"
 #include "../body/ahead.inc.h"
 #include "../body/cell.inc.h"
+#include "../body/tiles.inc.h"
 #include "../body/lstm.inc.h"
 #include "../body/gru.inc.h"
 #include "../body/side.inc.h"
