@@ -21,10 +21,10 @@ from statistics import median
 
 from bench import cases
 from bench.machine import ROOT
-from bench.peers import PEERS
+from bench.peers import taking_part
 
 
-def measure(names: list[str], rounds: int, engines: tuple[str, ...] = tuple(PEERS)) -> list[dict]:
+def measure(names: list[str], rounds: int, engines: tuple[str, ...] = tuple(taking_part(1))) -> list[dict]:
     """Medians over `rounds` processes per case and engine, engines taking turns."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,7 @@ import numpy as np
 
 from bench import cases, machine
 from bench.cases import Case
-from bench.peers import OURS, PEERS, Peer, Skip, first_line, make
+from bench.peers import HOT, OURS, Peer, Skip, first_line, make, taking_part
 from gateinfer.bench import WARMUP_ROUNDS, Comparison, interleave
 
 BURST = 9
@@ -33,7 +33,7 @@ def engines(case: Case, threads: int, only: tuple[str, ...] | None = None) -> tu
     """Engines whose answers agree, and why the others take no part."""
     taking, skipped = {}, {}
     expected = None
-    for name in only or PEERS:
+    for name in only or taking_part(threads):
         try:
             peer, note = with_threads(name, case, threads)
             answer = first_answer(peer)
@@ -114,8 +114,9 @@ def figures(result: Comparison, name: str, case: Case) -> dict:
 
 
 def best_peer(row: dict) -> dict | None:
-    """The engine other than ours with the smallest ratio."""
-    return min((e for e in row["engines"] if e["engine"] != OURS), key=lambda e: e["ratio"], default=None)
+    """The engine of others with the smallest ratio."""
+    peers = (e for e in row["engines"] if e["engine"] not in (OURS, HOT))
+    return min(peers, key=lambda e: e["ratio"], default=None)
 
 
 def line(row: dict) -> str:

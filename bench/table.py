@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bench.peers import PEERS
+from bench.peers import HOT, OURS, taking_part
 from bench.speed import best_peer
 
 FORM_NAMES = {
@@ -115,14 +115,16 @@ def _settings(settings: dict) -> str:
 
 def _speed(run: dict, cells: dict) -> str:
     """Microseconds of gateinfer, share of the limit, then each peer's ratio."""
-    peers = [name for name in PEERS if name != "gateinfer"]
-    one = run["settings"]["threads"] == 1
+    threads = run["settings"]["threads"]
+    peers, one = [name for name in taking_part(threads) if name != OURS], threads == 1
     head = ["case", "p50 us", "p99 us", *(["of limit", "C core of limit"] if one else []), *peers]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for row in run["rows"]:
         if not row["engines"]:
             continue
         ours, ratios = row["engines"][0], {e["engine"]: times(e["ratio"]) for e in row["engines"]}
+        if HOT in ratios:
+            ratios[HOT] = ratios[HOT].strip("*")
         cell = cells.get(row["case"]) if one else None
         shares = [f"{cell['limit_us'] / t:.0%}" for t in (ours["p50_us"], cell["us"])] if cell else ["", ""] * one
         figures = [us(ours["p50_us"]), us(ours["p99_us"]), *shares, *(ratios.get(name, "") for name in peers)]

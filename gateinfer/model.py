@@ -66,8 +66,8 @@ def load(
         it. The others start with the first such layer, and never more of them than there are CPUs the calling thread
         may run on. A model has one team: while it works for one stream, others compute alone on their caller.
     keep_hot : float
-        Seconds that the other threads wait awake after a step before they sleep; waking takes some 10 microseconds.
-        They occupy their cores for that time.
+        Seconds that the other threads wait awake after a step before they sleep. They occupy their cores for that
+        time; but waking takes some 10 microseconds, and if it is more than 0, layers are shared that take 3.
     fallback : "onnxruntime" or None
         Who runs nodes without a native op, if it is installed: each gap between native nodes goes there as one maximal
         sub-graph. Recurrent nodes never do. None: such nodes are refused.

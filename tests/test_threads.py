@@ -36,7 +36,7 @@ def _assert_same(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 @pytest.mark.parametrize("keep_hot", [0.0, 0.01])
 @pytest.mark.parametrize("threads", [2, 3])
-@pytest.mark.parametrize(("seq", "batch"), [(40, 1), (11, 5), (4, 16), (1, 64)])
+@pytest.mark.parametrize(("seq", "batch"), [(1, 1), (40, 1), (11, 5), (4, 16), (1, 64)])
 @pytest.mark.parametrize("op", KINDS)
 def test_the_bits_do_not_depend_on_threads(op: str, seq: int, batch: int, threads: int, keep_hot: float) -> None:
     frames = _frames(seq, batch)

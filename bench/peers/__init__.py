@@ -14,6 +14,7 @@ from bench.cases import Case
 
 PEERS = {
     "gateinfer": ("gateinfer", "Stream"),
+    "gateinfer keep_hot": ("gateinfer", "Hot"),
     "onnxruntime run": ("onnxruntime", "Run"),
     "onnxruntime io_binding": ("onnxruntime", "Bound"),
     "OpenVINO": ("openvino", "Bound"),
@@ -23,7 +24,7 @@ PEERS = {
 }
 """Name to the file in this folder and the class in it. The first is what the others are compared with."""
 
-OURS = "gateinfer"
+OURS, HOT = "gateinfer", "gateinfer keep_hot"
 PACKAGES = ("gateinfer", "onnxruntime", "openvino", "ai-edge-litert", "torch", "numpy", "onnx")
 
 
@@ -39,6 +40,11 @@ class Peer(Protocol):
 
     def answer(self) -> np.ndarray:
         """A copy of the first output of the last call."""
+
+
+def taking_part(threads: int) -> list[str]:
+    """One thread has no others to keep hot."""
+    return [name for name in PEERS if name != HOT or threads > 1]
 
 
 def make(name: str, case: Case, threads: int = 1) -> Peer:

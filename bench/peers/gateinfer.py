@@ -1,4 +1,4 @@
-"""gateinfer: a stream on bound buffers, or `run` for models that are called whole."""
+"""gateinfer: a stream called with its frame, or `run` for models that are called whole."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from bench.peers import Skip
 
 
 class Stream:
+    KEEP_HOT = 0.0
+
     def __init__(self, case: Case, threads: int) -> None:
-        model = load(case, threads)
+        model = load(case, threads, self.KEEP_HOT)
         self._case, self._model, self._first = case, model, model.outputs[0].name
         self._stream = None
         if case.pairs:
@@ -32,8 +34,14 @@ class Stream:
         return np.array(self._results[0] if self._stream is None else self._stream.outputs[self._first])
 
 
-def load(case: Case, threads: int) -> gi.Model:
+class Hot(Stream):
+    """Its threads wait awake for the next call of the turn, and sleep when others have theirs."""
+
+    KEEP_HOT = 200e-6
+
+
+def load(case: Case, threads: int, keep_hot: float) -> gi.Model:
     try:
-        return gi.load(case.model, threads=threads)
+        return gi.load(case.model, threads=threads, keep_hot=keep_hot)
     except (gi.GateInferError, ValueError, NotImplementedError) as error:
         raise Skip(f"threads={threads}: {error}") from None

@@ -215,6 +215,8 @@ void gi_team_phase(gi_seat *seat, gi_team_share *share, void *arg) {
     seat->phase++;
 }
 
+int gi_team_is_hot(const gi_team *team) { return team->keep_hot_ns > 0; }
+
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
 
 gi_team *gi_team_create(int members, int64_t keep_hot_ns, gi_error *err) {

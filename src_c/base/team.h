@@ -17,6 +17,8 @@ typedef void gi_team_share(void *arg, int share, int shares);
  * else: the caller does it alone then. Workers start at the first call, no more than there are CPUs for, and anew after a
  * fork; the missing ones are tried again at each call. */
 int gi_team_run(gi_team *team, gi_team_work *work, void *arg);
+/* Its workers wait awake for the next work: there is nobody to wake, if it comes soon. */
+int gi_team_is_hot(const gi_team *team);
 /* Begins when all shares of the phases before are done, and returns when all of this one are begun: between phases a member
  * touches nothing that shares write, unless it has met the others. */
 void gi_team_phase(gi_seat *seat, gi_team_share *share, void *arg);

@@ -124,7 +124,7 @@ enum { TEAM_MACS = 25 * 1000, STEP_MACS = 3 * 1000, TEAM_ROWS = 8 };
 static gi_team_work *how_to_share(const gi_layer *l) {
     const int64_t step = l->M * gi_cell_gates(l->cell) * l->cell->hidden_size * l->cell->hidden_size;
     const int64_t lanes = l->kernels->lanes;
-    if (!l->team || step * l->T < TEAM_MACS * lanes) return NULL;
+    if (!l->team || step * l->T < (gi_team_is_hot(l->team) ? STEP_MACS : TEAM_MACS) * lanes) return NULL;
     return l->M >= TEAM_ROWS ? share_rows : step >= STEP_MACS * lanes ? share_units : NULL;
 }
 
