@@ -19,6 +19,7 @@ FORM_NAMES = {
     "rows16": "one step of 16 rows",
     "rows64": "one step of 64 rows",
 }
+LIMIT_COLUMNS = ("of limit", "C core of limit", "onnxruntime / limit")
 README_CASES = (
     *(f"{op}-{size}-step" for op in ("lstm", "gru") for size in (16, 64, 128, 256, 1024)),
     *(f"{op}-{size}-sequence" for op in ("lstm", "gru") for size in (64, 256, 1024)),
@@ -84,6 +85,19 @@ def times(ratio: float) -> str:
     return f"**{text}**" if ratio < 0.995 else text
 
 
+def onnxruntime(row: dict) -> dict | None:
+    """Its better form."""
+    forms = (e for e in row["engines"] if e["engine"].startswith("onnxruntime"))
+    return min(forms, key=lambda e: e["ratio"], default=None)
+
+
+def limit_figures(row: dict, cell: dict) -> list[str]:
+    """LIMIT_COLUMNS of a layer. The last one is how many times as fast as onnxruntime an engine can be at most."""
+    shares = [f"{cell['limit_us'] / t:.0%}" for t in (row["engines"][0]["p50_us"], cell["us"])]
+    peer = onnxruntime(row)
+    return [*shares, times(peer["p50_us"] / cell["limit_us"]) if peer else ""]
+
+
 def readme(found: dict) -> str:
     """Ours, the best peer, their ratio, and the ratio to the better form of onnxruntime."""
     rows = {row["case"]: row for row in found["speed"][0]["rows"] if row["engines"]}
@@ -91,9 +105,9 @@ def readme(found: dict) -> str:
     lines.append("|---|---:|---:|---|---:|---:|---:|")
     for row in (rows[name] for name in README_CASES if name in rows):
         ours, best = row["engines"][0], best_peer(row)
-        ort = min(e["ratio"] for e in row["engines"] if e["engine"].startswith("onnxruntime"))
+        ort = onnxruntime(row)
         figures = (us(ours["p50_us"]), us(ours["p99_us"]), best["engine"], us(best["p50_us"]), times(best["ratio"]))
-        lines.append(f"| {' | '.join([title(row), *figures, times(ort)])} |")
+        lines.append(f"| {' | '.join([title(row), *figures, times(ort['ratio']) if ort else ''])} |")
     return "\n".join(lines)
 
 
@@ -114,10 +128,10 @@ def _settings(settings: dict) -> str:
 
 
 def _speed(run: dict, cells: dict) -> str:
-    """Microseconds of gateinfer, share of the limit, then each peer's ratio."""
+    """Microseconds of gateinfer, what the limit allows, then each peer's ratio."""
     threads = run["settings"]["threads"]
     peers, one = [name for name in taking_part(threads) if name != OURS], threads == 1
-    head = ["case", "p50 us", "p99 us", *(["of limit", "C core of limit"] if one else []), *peers]
+    head = ["case", "p50 us", "p99 us", *(LIMIT_COLUMNS if one else []), *peers]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for row in run["rows"]:
         if not row["engines"]:
@@ -126,7 +140,7 @@ def _speed(run: dict, cells: dict) -> str:
         if HOT in ratios:
             ratios[HOT] = ratios[HOT].strip("*")
         cell = cells.get(row["case"]) if one else None
-        shares = [f"{cell['limit_us'] / t:.0%}" for t in (ours["p50_us"], cell["us"])] if cell else ["", ""] * one
+        shares = limit_figures(row, cell) if cell else [""] * len(LIMIT_COLUMNS) * one
         figures = [us(ours["p50_us"]), us(ours["p99_us"]), *shares, *(ratios.get(name, "") for name in peers)]
         lines.append(f"| {' | '.join([row['case'], *figures])} |")
     return "\n".join(lines) if len(lines) > 2 else ""
