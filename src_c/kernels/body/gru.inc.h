@@ -73,11 +73,15 @@ GI_INLINE void gru_reset_after_band(const gi_step *s, const cell_band *b, const 
     }
     band_state(s, b, (band_start){b->sums, BAND_STRIDE}, s->h, s->h_stride, s->at->r);
     for (int64_t m = 0; m < b->rows; m++) {
-        for (int64_t lane = 0; lane < lanes; lane += V_LANES) {
-            const float *sums = b->sums + m * BAND_STRIDE + lane;
-            const v_f z = gru_gate(s, plain, v_load(sums)), r = gru_gate(s, plain, v_load(sums + lanes));
-            const v_f n = gru_candidate(s, plain, v_fma(r, v_load(sums + 2 * lanes), v_load(sums + 3 * GI_BLOCK)));
-            gru_update(s, z, n, b->row + m, b->block * GI_BLOCK + lane);
+        const float *sums = b->sums + m * BAND_STRIDE;
+        v_f candidate[V_PARTS];
+        for (int i = 0, lane = 0; lane < lanes; i++, lane += V_LANES) {
+            const v_f r = gru_gate(s, plain, v_load(sums + lanes + lane));
+            candidate[i] = v_fma(r, v_load(sums + 2 * lanes + lane), v_load(sums + 3 * GI_BLOCK + lane));
+        }
+        for (int i = 0, lane = 0; lane < lanes; i++, lane += V_LANES) {
+            const v_f z = gru_gate(s, plain, v_load(sums + lane));
+            gru_update(s, z, gru_candidate(s, plain, candidate[i]), b->row + m, b->block * GI_BLOCK + lane);
         }
     }
 }
