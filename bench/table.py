@@ -85,6 +85,11 @@ def times(ratio: float) -> str:
     return f"**{text}**" if ratio < 0.995 else text
 
 
+def relation(engine: dict) -> str:
+    """Its ratio; bold where a peer is faster."""
+    return f"{engine['ratio']:.2f}" if engine["engine"] == HOT else times(engine["ratio"])
+
+
 def onnxruntime(row: dict) -> dict | None:
     """Its better form."""
     forms = (e for e in row["engines"] if e["engine"].startswith("onnxruntime"))
@@ -136,9 +141,7 @@ def _speed(run: dict, cells: dict) -> str:
     for row in run["rows"]:
         if not row["engines"]:
             continue
-        ours, ratios = row["engines"][0], {e["engine"]: times(e["ratio"]) for e in row["engines"]}
-        if HOT in ratios:
-            ratios[HOT] = ratios[HOT].strip("*")
+        ours, ratios = row["engines"][0], {e["engine"]: relation(e) for e in row["engines"]}
         cell = cells.get(row["case"]) if one else None
         shares = limit_figures(row, cell) if cell else [""] * len(LIMIT_COLUMNS) * one
         figures = [us(ours["p50_us"]), us(ours["p99_us"]), *shares, *(ratios.get(name, "") for name in peers)]

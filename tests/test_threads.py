@@ -74,6 +74,16 @@ def test_threads_start_with_the_first_layer_that_needs_them_and_end_with_the_mod
 
 
 @needs_proc
+def test_a_small_layer_is_shared_by_threads_that_are_hot() -> None:
+    before, shape = _count_threads(), (1, 1)
+    cold, hot = (_stream("LSTM", 140, *shape, threads=2, keep_hot=seconds) for seconds in (0.0, 1e-3))
+    cold(_frames(*shape)[0])
+    assert _count_threads() == before
+    hot(_frames(*shape)[0])
+    assert _count_threads() == before + _members(2) - 1
+
+
+@needs_proc
 def test_one_thread_starts_none() -> None:
     before = _count_threads()
     _outputs(_stream("LSTM", 140, 40, 1), _frames(40, 1))
@@ -92,6 +102,7 @@ def test_a_process_bound_to_one_cpu_starts_no_thread_until_it_is_free() -> None:
         assert _count_threads() == before
     finally:
         os.sched_setaffinity(0, cpus)
+    time.sleep(0.01)  # a team asks now and then
     stream(frames[1])
     assert _count_threads() == before + _members(4) - 1
     assert model.threads == 4

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 /* Members that have cores of their own meet within that time; who has to wait longer gives its core away. */
-enum { AWAKE_NS = 50 * 1000, SPINS_PER_LOOK = 64, CACHE_LINE = 64 };
+enum { AWAKE_NS = 50 * 1000, RETRY_NS = 1000 * 1000, SPINS_PER_LOOK = 64, CACHE_LINE = 64 };
 
 typedef struct member {
     _Alignas(CACHE_LINE) atomic_llong begun;   /* phases whose share of this number somebody has taken */
@@ -26,7 +26,7 @@ struct gi_team {
     gi_arena *arena;                   /* it lives in */
     int wanted, started;               /* members asked for, and those there are */
     pid_t process;                     /* workers exist in this process only */
-    int64_t keep_hot_ns;
+    int64_t keep_hot_ns, next_try_ns;  /* of missing members */
     atomic_int busy;                   /* the process it is at work for, or 0 */
     int members;                       /* of this turn */
     gi_team_work *work;
@@ -133,7 +133,7 @@ static void reset(gi_team *team, pid_t self) {
     bell_init(&team->call), bell_init(&team->meeting);
     atomic_store(&team->turn, 0), atomic_store(&team->stop, 0);
     atomic_store(&team->open, 0), atomic_store(&team->outside, 0);
-    team->started = 1, team->process = self;
+    team->started = 1, team->process = self, team->next_try_ns = 0;
 }
 
 static void start_workers(gi_team *team, int members) {
@@ -149,12 +149,13 @@ static void start_workers(gi_team *team, int members) {
 }
 
 /* Whether there are workers; after a fork they are started anew. More members than CPUs would wait for each other. Those
- * that could not start, or had no CPU, may the next time. */
+ * that could not start, or had no CPU, may some time later: asking for CPUs takes as long as a small layer. */
 static int start(gi_team *team, pid_t self) {
     if (!team->started || team->process != self) reset(team, self);
-    if (team->started < team->wanted) {
-        const int cpus = gi_cpu_count();
-        start_workers(team, cpus < team->wanted ? cpus : team->wanted);
+    if (team->started < team->wanted && gi_nanoseconds() >= team->next_try_ns) {
+        const int cpus = gi_cpu_count(), members = cpus < team->wanted ? cpus : team->wanted;
+        if (team->started < members) start_workers(team, members);
+        team->next_try_ns = gi_nanoseconds() + RETRY_NS;
     }
     return team->started > 1;
 }

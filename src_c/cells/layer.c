@@ -117,14 +117,15 @@ gi_layer gi_layer_rows(const gi_layer *whole, int64_t first, int64_t count) {
     return part;
 }
 
-/* Waking a thread takes some microseconds and a meeting a fraction of one: smaller work is done sooner alone. Multiply-adds per
- * lane of a vector: a core does about 2 in a nanosecond (0.6 with one lane, 3 with eight). */
-enum { TEAM_MACS = 25 * 1000, STEP_MACS = 3 * 1000, TEAM_ROWS = 8 };
+/* Waking a thread takes some microseconds and a meeting a fraction of one: smaller work is done sooner alone. Multiply-adds of R h
+ * per lane of a vector: with those of W x, a core does about 1 in a nanosecond (0.3 with one lane, 1.5 with eight). A layer is shared
+ * from TEAM_MACS on, from HOT_MACS if nobody has to be woken, and by units from STEP_MACS in a step. */
+enum { TEAM_MACS = 25 * 1000, HOT_MACS = 3 * 1000, STEP_MACS = 3 * 1000, TEAM_ROWS = 8 };
 
 static gi_team_work *how_to_share(const gi_layer *l) {
     const int64_t step = l->M * gi_cell_gates(l->cell) * l->cell->hidden_size * l->cell->hidden_size;
     const int64_t lanes = l->kernels->lanes;
-    if (!l->team || step * l->T < (gi_team_is_hot(l->team) ? STEP_MACS : TEAM_MACS) * lanes) return NULL;
+    if (!l->team || step * l->T < (gi_team_is_hot(l->team) ? HOT_MACS : TEAM_MACS) * lanes) return NULL;
     return l->M >= TEAM_ROWS ? share_rows : step >= STEP_MACS * lanes ? share_units : NULL;
 }
 

@@ -3,19 +3,18 @@
 #include "side.h"
 #include <string.h>
 
-/* Each cell is a half block. Where R lies in its weights depends on its input size. */
+/* Each cell is a half block, since two of them fit in one. Where R lies in its weights depends on its input size. */
 void gi_side_pack(float *packed, const gi_cell *const *cells, const float *const *weights, int count) {
-    const int64_t H = cells[0]->hidden_size, lines = 3 * H;
+    const int64_t H = cells[0]->hidden_size;
     for (int j = 0; j < count; j++) {
         const gi_cell_layout at = gi_cell_place(cells[j]);
-        for (int64_t line = 0; line < lines; line++) {
-            const float *from = weights[j] + at.r + line / 3 * 2 * GI_BLOCK + line % 3 * GI_HALF_BLOCK;
-            memcpy(packed + line * GI_BLOCK + j * H, from, (size_t)H * sizeof *packed);
-        }
-        memcpy(packed + lines * GI_BLOCK + j * H, weights[j] + at.extra, (size_t)H * sizeof *packed);
+        float *to = packed + j * H;
+        for (int64_t k = 0; k < H; k++)
+            for (int64_t gate = 0; gate < 3; gate++, to += GI_BLOCK)
+                memcpy(to, weights[j] + at.r + k * GI_SIDE_PRE + gate * gi_gate_lanes(&at, 0), (size_t)H * sizeof *to);
+        memcpy(to, weights[j] + at.extra, (size_t)H * sizeof *to);
     }
 }
-_Static_assert(2 * GI_HALF_BLOCK <= GI_BLOCK, "cells of which two fit in a block are half blocks");
 
 /* Steps first .. first + count - 1 in the order in which they run; those of a reversed layer lie the other way round. */
 typedef struct chunk { int64_t first, count; } chunk;

@@ -39,13 +39,21 @@ static inline int gi_cell_has_half_block(const gi_cell *cell) {
     return cell->kind != GI_RNN && (cell->hidden_size - 1) % GI_BLOCK < GI_HALF_BLOCK;
 }
 
-/* Lines of a half block with so many gates. */
-static inline int64_t gi_half_lines(int64_t gates) { return (gates + 1) / 2; }
+/* Lines of a half block with so many gates, a literal for literals. */
+#define GI_HALF_LINES(gates) (((gates) + 1) / 2)
+
+/* Lines of block `block`; lanes from one of its gates to the next. */
+static inline int64_t gi_block_lines(const gi_cell_layout *at, int64_t block, int64_t gates) {
+    return block == at->half_block ? GI_HALF_LINES(gates) : gates;
+}
+static inline int64_t gi_gate_lanes(const gi_cell_layout *at, int64_t block) {
+    return block == at->half_block ? GI_HALF_BLOCK : GI_BLOCK;
+}
 
 /* Lines of all blocks with so many gates. */
 static inline int64_t gi_cell_lines(const gi_cell *cell, int64_t gates) {
     const int64_t lines = gi_blocks(cell->hidden_size) * gates;
-    return gi_cell_has_half_block(cell) ? lines - gates + gi_half_lines(gates) : lines;
+    return gi_cell_has_half_block(cell) ? lines - gates + GI_HALF_LINES(gates) : lines;
 }
 
 static inline gi_cell_layout gi_cell_place(const gi_cell *cell) {

@@ -13,7 +13,7 @@ enum { GI_DENSE_GROUP = 4 };                 /* blocks side by side in a full de
 
 static inline int64_t gi_blocks(int64_t n) { return (n + GI_BLOCK - 1) / GI_BLOCK; }
 
-/* A panel holds `lines` blocks side by side:
+/* A panel holds `lines` lines side by side, blocks of 16 outputs or gates of a block:
  *   float32        [K][lines][16]
  *   16 bits        for every two k, `lines` lines of 16 words. A word line holds two lines of weights: lines 0 and 1, 2 and 3
  *                  of the first k, then those of the second; an odd last line is alone, with both its k in one word line.
@@ -30,7 +30,7 @@ static inline int64_t gi_line_floats(int weights, int64_t K) {
 typedef struct gi_product {
     int weights;                             /* gi_weights of the panels */
     int64_t rows, K, width;
-    int64_t lines;                           /* blocks per panel: the gates of a cell, or GI_DENSE_GROUP */
+    int64_t lines;                           /* per panel: the gates of a cell, or GI_DENSE_GROUP */
     const float *x; int64_t x_stride;
     const float *panels; int64_t depth, step; /* steps of a panel; step: 0 with 16-bit weights */
     const float *start; int64_t start_stride;
@@ -60,7 +60,7 @@ typedef struct gi_ahead {
 } gi_ahead;
 
 /* One step of a cell for `rows` rows and the units of the blocks first_block .. end_block - 1 (first_block a multiple of
- * GI_DENSE_GROUP): several callers may share a step. h_next may not overlap h; c_next and c_again may be c, h_again may be h
+ * GI_DENSE_GROUP where panels are grouped): several callers may share a step. h_next may not overlap h; c_next and c_again may be c, h_again may be h
  * where tile_units are all units. Neither c_again nor h_again overlaps another input. */
 typedef struct gi_step {
     const gi_cell *cell;
@@ -81,12 +81,12 @@ typedef struct gi_step {
 
 /* Steps of several GRU cells (linear_before_reset = 1, the default activations) side by side in one block: cell j in the
  * lanes j H .. j H + H - 1, cells * H <= 16. They may follow each other in time: after = before + 16 then. */
-enum { GI_SIDE_CELLS = 4, GI_SIDE_PRE = 2 * GI_BLOCK };
+enum { GI_SIDE_CELLS = 4, GI_SIDE_PRE = 2 * GI_BLOCK };   /* PRE: a half block's lines of three gates */
 typedef struct gi_side {
     int32_t cells;                           /* 2 to GI_SIDE_CELLS */
     int64_t hidden_size, steps;
     const float *r, *extra;                  /* [H][3][16] and [16], lanes as above */
-    const float *pre[GI_SIDE_CELLS];         /* each [steps][GI_SIDE_PRE]: three gates, each in 8 lanes; read from 16 floats before it on */
+    const float *pre[GI_SIDE_CELLS];         /* each [steps][GI_SIDE_PRE]; read from 16 floats before it on */
     int64_t pre_stride[GI_SIDE_CELLS];
     const float *before; float *after;       /* states, [steps][16] */
 } gi_side;

@@ -65,34 +65,35 @@ static void pack_grouped(float *dst, int weights, int64_t K, int64_t N, const fl
     }
 }
 
-/* Where gate `gate` lies in a block. */
-static place place_of(int64_t gate, int in_half) {
-    if (!in_half) return (place){gate, 0, GI_BLOCK};
-    return (place){gate / 2, gate % 2 * GI_HALF_BLOCK, GI_HALF_BLOCK};
+/* Where gate `gate` lies in block `block`. */
+static place place_of(const gi_cell_layout *at, int64_t block, int64_t gate) {
+    const int64_t lanes = gi_gate_lanes(at, block);
+    return (place){gate * lanes / GI_BLOCK, gate * lanes % GI_BLOCK, lanes};
 }
 
 /* Gates of one matrix M [G*H, K] side by side: a panel per block from gate blocks 0 .. gates - 1 of M. */
-static void pack_gates(float *dst, const gi_cell *cell, const float *M, int64_t K, int64_t gates) {
-    const int64_t H = cell->hidden_size, half_block = gi_cell_place(cell).half_block;
+static void pack_gates(float *dst, const gi_cell *cell, const gi_cell_layout *at, const float *M, int64_t K, int64_t gates) {
+    const int64_t H = cell->hidden_size;
     for (int64_t block = 0; block < gi_blocks(H); block++) {
-        const int in_half = block == half_block;
         const int64_t unit = block * GI_BLOCK;
-        const panel p = {dst + block * gates * gi_line_floats(cell->weights, K), cell->weights, K,
-                         in_half ? gi_half_lines(gates) : gates};
+        const panel p = {dst + block * gates * gi_line_floats(cell->weights, K), cell->weights, K, gi_block_lines(at, block, gates)};
         for (int64_t g = 0; g < gates; g++)
-            pack_units(&p, place_of(g, in_half), (source){M + (g * H + unit) * K, 1, K, H - unit});
+            pack_units(&p, place_of(at, block, g), (source){M + (g * H + unit) * K, 1, K, H - unit});
     }
 }
 
-/* Gate `gate` of dst, which has `gates` in each block, = a + b (b may be NULL). a, b [H]; half_block: as in the layout */
-typedef struct gate_line { int64_t gates, gate, half_block; } gate_line;
-
-static void pack_bias(float *dst, gate_line to, int64_t H, const float *a, const float *b) {
-    for (int64_t unit = 0; unit < H; unit++) {
-        const int64_t block = unit / GI_BLOCK;
-        const place at = place_of(to.gate, block == to.half_block);
-        dst[(block * to.gates + at.line) * GI_BLOCK + at.first_lane + unit % GI_BLOCK] = a[unit] + (b ? b[unit] : 0.0f);
+/* Gate `gate` of the bias = a + b (b may be NULL). a, b [H] */
+static void pack_bias(float *packed, const gi_cell *cell, const gi_cell_layout *at, int64_t gate, const float *a, const float *b) {
+    const int64_t gates = gi_cell_gates(cell);
+    for (int64_t unit = 0; unit < cell->hidden_size; unit++) {
+        const int64_t block = unit / GI_BLOCK, first = block * gates * GI_BLOCK + gate * gi_gate_lanes(at, block);
+        packed[at->bias + first + unit % GI_BLOCK] = a[unit] + (b ? b[unit] : 0.0f);
     }
+}
+
+/* Line `line` of each block of dst [nb][lines][16] = a [H]. */
+static void pack_extra(float *dst, int64_t lines, int64_t line, int64_t H, const float *a) {
+    for (int64_t unit = 0; unit < H; unit++) dst[(unit / GI_BLOCK * lines + line) * GI_BLOCK + unit % GI_BLOCK] = a[unit];
 }
 
 static int check_activation(const gi_activation *act, gi_error *err) {
@@ -150,8 +151,8 @@ static void pack_biases(const gi_cell *cell, const gi_cell_layout *at, const flo
     int keeps_rb = cell->kind == GI_GRU && cell->linear_before_reset;
     for (int64_t g = 0; g < G; g++) {
         int separate = keeps_rb && g == 2;
-        pack_bias(packed + at->bias, (gate_line){G, g, at->half_block}, H, B + g * H, separate ? NULL : B + (G + g) * H);
-        if (separate) pack_bias(packed + at->extra, (gate_line){1, 0, -1}, H, B + (G + g) * H, NULL);
+        pack_bias(packed, cell, at, g, B + g * H, separate ? NULL : B + (G + g) * H);
+        if (separate) pack_extra(packed + at->extra, 1, 0, H, B + (G + g) * H);
     }
 }
 
@@ -166,11 +167,11 @@ static void pack_cell(const gi_cell *cell, const float *W, const float *R, const
         return;
     }
     int split = cell->kind == GI_GRU && !cell->linear_before_reset;
-    pack_gates(packed + at.w, cell, W, I, G);
-    pack_gates(packed + at.r, cell, R, H, split ? 2 : G);
+    pack_gates(packed + at.w, cell, &at, W, I, G);
+    pack_gates(packed + at.r, cell, &at, R, H, split ? 2 : G);
     if (split) pack_grouped(packed + at.r_candidate, cell->weights, H, H, R + 2 * H * H, 1, H);
     packed[0] = P ? 1.0f : 0.0f;
-    for (int64_t g = 0; P && g < 3; g++) pack_bias(packed + at.extra, (gate_line){3, g, -1}, H, P + g * H, NULL);
+    for (int64_t g = 0; P && g < 3; g++) pack_extra(packed + at.extra, 3, g, H, P + g * H);
 }
 
 int gi_cell_pack(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed,

@@ -127,9 +127,10 @@ static long cell_differs(const gi_kernels *k, int kind) {
     const int64_t rows = random_rows();
     const int hoisted = (int)random_below(2);
     weights[0] = kind == GI_LSTM && random_below(3) == 0; /* peephole flag of the packed header */
-    const int64_t groups = gi_blocks(cell.hidden_size) / GI_DENSE_GROUP;
+    const int grouped = kind == GI_RNN || (kind == GI_GRU && !cell.linear_before_reset);
+    const int64_t unit = grouped ? GI_DENSE_GROUP : 1, splits = gi_blocks(cell.hidden_size) / unit + 1;
     for (int64_t m = 0; m < rows; m++) run_step(&gi_kernels_scalar, &cell, m, 1, hoisted, 0, 0, expected);
-    run_step(k, &cell, 0, rows, hoisted, random_below(groups + 1) * GI_DENSE_GROUP, (int)random_below(2), got);
+    run_step(k, &cell, 0, rows, hoisted, random_below(splits) * unit, (int)random_below(2), got);
     return outputs_differ();
 }
 

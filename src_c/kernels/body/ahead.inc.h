@@ -6,6 +6,7 @@
 #define accumulate_ahead(...) ((void)0)
 #else
 #define V_AHEAD 1
+_Static_assert(V_PARTS == 1, "a line is one vector here");
 
 /* What goes along with a block of R: of block `block` of W, which has `lines` lines, the inputs first .. end - 1, counted
  * through line by line. In steps that cover the same blocks, the pieces of those in turn. */
@@ -14,7 +15,7 @@ typedef struct ahead_piece { int64_t block, lines, first, end; } ahead_piece;
 GI_INLINE ahead_piece piece_of(const gi_step *s, const int gates, int64_t block) {
     const int64_t blocks = s->end_block - s->first_block, done = s->backward ? s->end_block - 1 - block : block - s->first_block;
     const uint32_t steps = (uint32_t)s->ahead->steps, index = (uint32_t)(s->ahead->step * blocks + done);
-    const int64_t of = s->first_block + index / steps, lines = of == s->at->half_block ? gi_half_lines(gates) : gates;
+    const int64_t of = s->first_block + index / steps, lines = gi_block_lines(s->at, of, gates);
     const int64_t inputs = lines * s->cell->input_size, width = (inputs + steps - 1) / steps, first = index % steps * width;
     return (ahead_piece){of, lines, first, first + width < inputs ? first + width : inputs};
 }

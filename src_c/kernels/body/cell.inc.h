@@ -19,9 +19,8 @@ static __attribute__((noinline)) v_f gate_value(const gi_cell *cell, v_f x, int 
     return activate(&cell->act[which], x);
 }
 
-/* Lines of a half block's panel, whose tile takes HALF_PARTS vectors of units; a vector as wide as a line holds those of both
- * gates. */
-enum { HALF_LINES = 2, HALF_PARTS = V_PARTS > 1 ? V_PARTS / 2 : 1 };
+/* A half block's tile takes HALF_PARTS vectors of units; a vector as wide as a line holds those of two gates. */
+enum { HALF_PARTS = V_PARTS > 1 ? V_PARTS / 2 : 1 };
 GI_INLINE int is_half(const cell_form f) { return f.t.lines < f.gates; }
 
 /* Vectors of units of the tile; the first unit of vector i, and its row. */
@@ -71,8 +70,9 @@ GI_INLINE void state_products(v_f *acc, const gi_step *s, const cell_form f, cel
 
 /* Of a single float32 row the last whole block, `block`, and the half one after it, whose chains are too few alone. */
 #if V_ROW_BLOCKS > 1
+_Static_assert(V_PARTS == 1, "a line is one vector here");
 #define GI_END_WHOLE(gates) ((cell_form){1, {GI_WEIGHTS_F32, 1, 1, gates, V_PARTS, 0}, gates, 0})
-#define GI_END_HALF(gates) ((cell_form){1, {GI_WEIGHTS_F32, 1, 1, HALF_LINES, V_PARTS, 0}, gates, 0})
+#define GI_END_HALF(gates) ((cell_form){1, {GI_WEIGHTS_F32, 1, 1, GI_HALF_LINES(gates), V_PARTS, 0}, gates, 0})
 
 /* acc [whole + half] += x [K] * panels of so many lines. */
 GI_INLINE void end_products(v_f *acc, const int whole, const int half, const float *x, int64_t K, const float *panel) {
@@ -83,20 +83,18 @@ GI_INLINE void end_products(v_f *acc, const int whole, const int half, const flo
     }
 }
 
-/* acc [gates + HALF_LINES] = pre, or bias + W x. */
+/* acc [gates + GI_HALF_LINES(gates)] = pre, or bias + W x. */
 GI_INLINE void end_input(v_f *acc, const gi_step *s, const int gates, int64_t block) {
     const int64_t first = block * gates * GI_BLOCK, I = s->cell->input_size;
-    start_from(acc, 1, gates + HALF_LINES, V_PARTS, (s->pre ? s->pre : s->packed + s->at->bias) + first, 0);
-    if (!s->pre) end_products(acc, gates, HALF_LINES, s->x, I, s->packed + s->at->w + first * I);
+    start_from(acc, 1, gates + GI_HALF_LINES(gates), V_PARTS, (s->pre ? s->pre : s->packed + s->at->bias) + first, 0);
+    if (!s->pre) end_products(acc, gates, GI_HALF_LINES(gates), s->x, I, s->packed + s->at->w + first * I);
 }
 #endif
 
 /* Several rows of one panel: their products as a band, then the update of each. `first_line` is where the panel's lines begin
- * among all lines of the layer; sums [rows][BAND_STRIDE]. */
+ * among all lines of the layer; sums [rows][BAND_STRIDE], gates gi_gate_lanes apart. */
 typedef struct cell_band { int64_t block, row, rows, first_line; int lines; float *sums; } cell_band;
 typedef void cell_band_fn(const gi_step *s, const cell_band *b);
-/* Lanes of a gate in the sums, which lie side by side. */
-GI_INLINE int64_t gate_lanes(const gi_step *s, const cell_band *b) { return b->block == s->at->half_block ? GI_HALF_BLOCK : GI_BLOCK; }
 /* What the chains of a band's rows begin with. */
 typedef struct band_start { const float *p; int64_t stride; } band_start;
 

@@ -47,10 +47,10 @@ GI_INLINE void gru_reset_after_end(const gi_step *s, int64_t block) {
     const int64_t H = s->cell->hidden_size;
     const cell_form whole = GI_END_WHOLE(3), half = GI_END_HALF(3);
     const cell_spot first = {block, 0, 0}, last = {block + 1, 0, 0};
-    v_f input[3 + HALF_LINES], acc[3 + HALF_LINES];
+    v_f input[3 + GI_HALF_LINES(3)], acc[3 + GI_HALF_LINES(3)];
     end_input(input, s, 3, block);
     gru_start_state(acc, s, whole, first, input), gru_start_state(acc + 3, s, half, last, input + 3);
-    end_products(acc, 3, HALF_LINES, s->h, H, s->packed + s->at->r + block * 3 * GI_BLOCK * H);
+    end_products(acc, 3, GI_HALF_LINES(3), s->h, H, s->packed + s->at->r + block * 3 * GI_BLOCK * H);
     gru_reset_after_update(s, whole, first, input, acc), gru_reset_after_update(s, half, last, input + 3, acc + 3);
 }
 #endif
@@ -61,7 +61,7 @@ GI_DEFINE_CELL(gru_reset_after_general, gru_reset_after_tile, 0, 3)
 /* The input part of the candidate rests in line 3 of the sums, which no block has. */
 GI_INLINE void gru_reset_after_band(const gi_step *s, const cell_band *b, const int plain) {
     const band_start input = band_input(s, b);
-    const int64_t lanes = gate_lanes(s, b);
+    const int64_t lanes = gi_gate_lanes(s->at, b->block);
     for (int64_t m = 0; m < b->rows; m++) {
         for (int64_t lane = 0; lane < lanes; lane += V_LANES) {
             const float *from = input.p + m * input.stride + lane;
@@ -97,8 +97,7 @@ static void gru_reset_after_step(const gi_step *s) {
         return;
     }
     const gate_tiles *tiles = s->at->plain ? gru_reset_after_plain : gru_reset_after_general;
-    cell_blocks(s, &(cell_way){&tiles[s->cell->weights],
-                               s->at->plain ? gru_reset_after_band_plain : gru_reset_after_band_general, 3});
+    cell_blocks(s, &tiles[s->cell->weights], s->at->plain ? gru_reset_after_band_plain : gru_reset_after_band_general, 3);
 }
 
 /* linear_before_reset = 0, first: z, r h and the candidate's input part go to scratch [3][nb * 16] per row. */
@@ -126,7 +125,8 @@ GI_INLINE void gru_reset_before_update(const gi_step *s, const cell_form f, cell
         const int64_t unit = unit_of(f, spot, i), row = row_of(f, spot, i);
         float *gate = s->gate + row * s->gate_stride + unit;
         v_store(gate, gru_gate(s, f.plain, gate_of(acc, f, 0, i)));
-        v_store(gate + span, v_mul(gru_gate(s, f.plain, gate_of(acc, f, 1, i)), load_lanes(s->h + row * s->h_stride + unit, H - unit)));
+        const v_f h = load_lanes(s->h + row * s->h_stride + unit, H - unit);
+        v_store(gate + span, v_mul(gru_gate(s, f.plain, gate_of(acc, f, 1, i)), h));
     }
 }
 
@@ -143,20 +143,20 @@ GI_INLINE void gru_reset_before_end(const gi_step *s, int64_t block) {
     const int64_t H = s->cell->hidden_size;
     const cell_form whole = GI_END_WHOLE(3), half = GI_END_HALF(3);
     const cell_spot first = {block, 0, 0}, last = {block + 1, 0, 0};
-    v_f input[3 + HALF_LINES], acc[2 + HALF_LINES - 1];
+    v_f input[3 + GI_HALF_LINES(3)], acc[2 + GI_HALF_LINES(2)];
     end_input(input, s, 3, block);
     gru_set_aside(acc, s, whole, first, input), gru_set_aside(acc + 2, s, half, last, input + 3);
-    end_products(acc, 2, HALF_LINES - 1, s->h, H, s->packed + s->at->r + block * 2 * GI_BLOCK * H);
+    end_products(acc, 2, GI_HALF_LINES(2), s->h, H, s->packed + s->at->r + block * 2 * GI_BLOCK * H);
     gru_reset_before_update(s, gru_z_r(whole), first, acc), gru_reset_before_update(s, gru_z_r(half), last, acc + 2);
 }
-
 #endif
 
 GI_DEFINE_COMMON_CELL(gru_reset_before_plain, gru_reset_before_tile, gru_reset_before_end, 3)
 GI_DEFINE_CELL(gru_reset_before_general, gru_reset_before_tile, 0, 3)
 
 GI_INLINE void gru_reset_before_band(const gi_step *s, const cell_band *b, const int plain) {
-    const int64_t H = s->cell->hidden_size, span = gi_blocks(H) * GI_BLOCK, first = b->block * GI_BLOCK, lanes = gate_lanes(s, b);
+    const int64_t H = s->cell->hidden_size, span = gi_blocks(H) * GI_BLOCK, first = b->block * GI_BLOCK;
+    const int64_t lanes = gi_gate_lanes(s->at, b->block);
     const band_start input = band_input(s, b);
     for (int64_t m = 0; m < b->rows; m++)
         for (int64_t lane = 0; lane < lanes; lane += V_LANES)
@@ -181,8 +181,7 @@ static void gru_reset_before_band_general(const gi_step *s, const cell_band *b) 
 
 static void gru_reset_before_step(const gi_step *s) {
     const gate_tiles *tiles = s->at->plain ? gru_reset_before_plain : gru_reset_before_general;
-    cell_blocks(s, &(cell_way){&tiles[s->cell->weights],
-                               s->at->plain ? gru_reset_before_band_plain : gru_reset_before_band_general, 3});
+    cell_blocks(s, &tiles[s->cell->weights], s->at->plain ? gru_reset_before_band_plain : gru_reset_before_band_general, 3);
 }
 
 /* Then, `lines` blocks at once and for all units together: n = g(input part + R_n (r h)). */

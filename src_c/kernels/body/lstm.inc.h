@@ -57,9 +57,9 @@ GI_INLINE void lstm_tile(const gi_step *s, const cell_form f, cell_spot spot) {
 #if V_ROW_BLOCKS > 1
 GI_INLINE void lstm_end(const gi_step *s, int64_t block) {
     const int64_t H = s->cell->hidden_size;
-    v_f acc[4 + HALF_LINES];
+    v_f acc[4 + GI_HALF_LINES(4)];
     end_input(acc, s, 4, block);
-    end_products(acc, 4, HALF_LINES, s->h, H, s->packed + s->at->r + block * 4 * GI_BLOCK * H);
+    end_products(acc, 4, GI_HALF_LINES(4), s->h, H, s->packed + s->at->r + block * 4 * GI_BLOCK * H);
     lstm_update(s, GI_END_WHOLE(4), (cell_spot){block, 0, 0}, acc);
     lstm_update(s, GI_END_HALF(4), (cell_spot){block + 1, 0, 0}, acc + 4);
 }
@@ -69,7 +69,7 @@ GI_DEFINE_COMMON_CELL(lstm_plain, lstm_tile, lstm_end, 4)
 GI_DEFINE_CELL(lstm_general, lstm_tile, 0, 4)
 
 GI_INLINE void lstm_band(const gi_step *s, const cell_band *b, const int plain) {
-    const int64_t first = b->block * GI_BLOCK, H = s->cell->hidden_size, lanes = gate_lanes(s, b);
+    const int64_t first = b->block * GI_BLOCK, H = s->cell->hidden_size, lanes = gi_gate_lanes(s->at, b->block);
     band_state(s, b, band_input(s, b), s->h, s->h_stride, s->at->r);
     for (int64_t m = 0; m < b->rows; m++) {
         const float *sums = b->sums + m * BAND_STRIDE, *c = s->c + (b->row + m) * s->c_stride + first;
@@ -97,6 +97,5 @@ static void lstm_step(const gi_step *s) {
         return;
     }
     const int plain = s->at->plain && s->packed[0] == 0;
-    const gate_tiles *tiles = plain ? lstm_plain : lstm_general;
-    cell_blocks(s, &(cell_way){&tiles[s->cell->weights], plain ? lstm_band_plain : lstm_band_general, 4});
+    cell_blocks(s, &(plain ? lstm_plain : lstm_general)[s->cell->weights], plain ? lstm_band_plain : lstm_band_general, 4);
 }

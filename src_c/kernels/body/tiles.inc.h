@@ -41,10 +41,10 @@ typedef struct gate_tiles { cell_tiles whole, half; cell_tile_fn *end; } gate_ti
 /* A cell of `gates` gates with one format of weights: few shapes of tiles, or all. */
 #define GI_DEFINE_GATES(name, tile, plain, gates, weights)                                                        \
     GI_DEFINE_TILES(name, tile, plain, gates, weights, gates, V_WIDE_PARTS)                                       \
-    GI_DEFINE_TILES(name##_half, tile, plain, gates, weights, HALF_LINES, V_PARTS)
+    GI_DEFINE_TILES(name##_half, tile, plain, gates, weights, GI_HALF_LINES(gates), V_PARTS)
 #define GI_DEFINE_MORE_GATES(name, tile, gates, weights)                                                          \
     GI_DEFINE_MORE_TILES(name, tile, 1, gates, weights, gates, V_WIDE_PARTS)                                      \
-    GI_DEFINE_MORE_TILES(name##_half, tile, 1, gates, weights, HALF_LINES, V_PARTS)                               \
+    GI_DEFINE_MORE_TILES(name##_half, tile, 1, gates, weights, GI_HALF_LINES(gates), V_PARTS)                               \
     GI_DEFINE_TILE(name##_row_blocks, tile, 1, gates, weights, V_ROW_BLOCKS, 1, gates, V_WIDE_PARTS)
 #define GI_GATES(name) {{GI_ROWS(name), V_WIDE_PARTS, NULL}, {GI_ROWS(name##_half), V_PARTS, NULL}, NULL}
 #define GI_MORE_GATES(name, end)                                                                                  \
@@ -78,7 +78,7 @@ typedef struct gate_tiles { cell_tiles whole, half; cell_tile_fn *end; } gate_ti
 GI_INLINE void cell_row(const gi_step *s, const cell_tiles *tiles, int64_t block, int64_t row) {
     const int64_t units = s->cell->hidden_size - block * GI_BLOCK;
     tiles->rows[1](s, block, row, 0);
-    if (V_WIDE_PARTS == V_PARTS) return;
+    if (V_WIDE_PARTS == V_PARTS) return; /* that was all */
     for (int part = tiles->parts; part < V_PARTS && part * V_LANES < units; part += tiles->parts) tiles->rows[1](s, block, row, part);
 }
 
@@ -96,9 +96,9 @@ static void cell_rows(const gi_step *s, const cell_tiles *tiles, int64_t block) 
 typedef struct cell_way { const gate_tiles *tiles; cell_band_fn *band; int gates; } cell_way;
 
 static void cell_block(const gi_step *s, const cell_way *way, int64_t block) {
-    const int half = block == s->at->half_block;
-    if (HAS_BANDS && s->rows > 1) cell_bands(s, way->band, block, block * way->gates, half ? (int)gi_half_lines(way->gates) : way->gates);
-    else cell_rows(s, half ? &way->tiles->half : &way->tiles->whole, block);
+    const int lines = (int)gi_block_lines(s->at, block, way->gates);
+    if (HAS_BANDS && s->rows > 1) cell_bands(s, way->band, block, block * way->gates, lines);
+    else cell_rows(s, block == s->at->half_block ? &way->tiles->half : &way->tiles->whole, block);
 }
 
 /* The whole blocks first .. end - 1, several at once for a single row. */
@@ -131,10 +131,10 @@ static __attribute__((noinline)) void cell_many(const gi_step *s, const cell_way
 }
 
 /* The step's blocks. Small cells would notice the way through the loops. */
-GI_INLINE void cell_blocks(const gi_step *s, const cell_way *way) {
+GI_INLINE void cell_blocks(const gi_step *s, const gate_tiles *tiles, cell_band_fn *band, const int gates) {
     const int64_t block = s->first_block;
-    if (s->rows != 1 || s->end_block - block != 1) cell_many(s, way);
-    else cell_row(s, block == s->at->half_block ? &way->tiles->half : &way->tiles->whole, block, 0);
+    if (s->rows != 1 || s->end_block - block != 1) cell_many(s, &(cell_way){tiles, band, gates});
+    else cell_row(s, block == s->at->half_block ? &tiles->half : &tiles->whole, block, 0);
 }
 
 /* Tiles of one row and one block that take a piece of W x along. */
@@ -143,7 +143,7 @@ typedef struct ahead_tiles { cell_tile_fn *whole, *half; } ahead_tiles;
     GI_DEFINE_FORM(name, tile, 1, {GI_WEIGHTS_F32, 1, 1, lines, V_PARTS, 0}, gates, V_AHEAD)
 #define GI_DEFINE_AHEAD(name, tile, gates)                                                                        \
     GI_DEFINE_AHEAD_FORM(name##_whole, tile, gates, gates)                                                        \
-    GI_DEFINE_AHEAD_FORM(name##_half, tile, gates, HALF_LINES)                                                    \
+    GI_DEFINE_AHEAD_FORM(name##_half, tile, gates, GI_HALF_LINES(gates))                                                    \
     static const ahead_tiles name = {name##_whole, name##_half};
 
 static void ahead_blocks(const gi_step *s, const ahead_tiles *tiles) {
