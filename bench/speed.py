@@ -23,6 +23,12 @@ from gateinfer.bench import WARMUP_ROUNDS, Comparison, interleave
 BURST = 9
 """Calls in one turn. The first finds the caches full of other engines' data: reported apart; the rest counts."""
 
+LEAD = 30e-3
+"""Seconds of calls before each turn with several threads: OpenBLAS's wait awake for 26 ms after a call."""
+
+LEAD_ROUNDS = 40
+"""With them, turns are few."""
+
 AGREEMENT = 1e-3
 """Largest difference from gateinfer's answer, relative to its largest element, or another function is timed."""
 
@@ -97,7 +103,8 @@ def measure(case: Case, threads: int, seconds: float, only: tuple[str, ...] | No
     if OURS not in peers:
         return row
     rounds, burst = rounds_for(peers, seconds * (2 if case.name in cases.LATENCY else 1))
-    result = interleave(dict(peers), rounds, burst)
+    rounds = min(rounds, LEAD_ROUNDS) if threads > 1 else rounds
+    result = interleave(dict(peers), rounds, burst, lead=LEAD if threads > 1 else 0.0)
     return row | {"rounds": rounds, "burst": burst, "engines": [figures(result, name, case) for name in peers]}
 
 

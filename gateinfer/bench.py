@@ -81,6 +81,7 @@ def interleave(
     rounds: int,
     burst: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    lead: float = 0.0,
 ) -> Comparison:
     """Time all candidates in one run.
 
@@ -94,6 +95,9 @@ def interleave(
         Calls in one turn. 1 measures calls that always come after another program's; more lets caches settle.
     progress : callable, optional
         Called with (rounds done, rounds in all).
+    lead : float
+        Seconds of calls before each turn that are not timed: threads of the candidate before fall asleep meanwhile, and
+        its own wake up.
     """
     clock_cost = _clock_cost()
     raw = {name: np.empty((rounds, burst), np.int64) for name in candidates}
@@ -104,6 +108,7 @@ def interleave(
     try:
         for turn in range(-warm, rounds):
             for name, call in order:
+                _lead(call, (turn + warm) * burst, lead)
                 _burst(call, (turn + warm) * burst, raw[name][max(turn, 0)])
             order.reverse()
             if progress:
@@ -112,6 +117,12 @@ def interleave(
         if collecting:
             gc.enable()
     return Comparison(tuple(Timing(n, np.maximum(raw[n] - clock_cost, 1) / 1000.0) for n in candidates))
+
+
+def _lead(call: Call, first: int, seconds: float) -> None:
+    end = perf_counter_ns() + seconds * 1e9
+    while seconds and perf_counter_ns() < end:
+        call(first)
 
 
 def _burst(call: Call, first: int, out: np.ndarray) -> None:

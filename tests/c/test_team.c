@@ -87,9 +87,10 @@ static void check_busy(void) {
 static void count_share(void *arg, int share, int shares) { if (share == 0) *(int *)arg = shares; }
 static void count_members(void *arg, gi_seat *seat) { gi_team_phase(seat, count_share, arg); }
 
-/* Members at work, the caller included. */
+/* Members at work, the caller included. Missing ones are tried once a millisecond. */
 static int members_at_work(gi_team *team) {
     int members = 1;
+    usleep(2000);
     gi_team_run(team, count_members, &members);
     return members;
 }
