@@ -13,8 +13,8 @@ import numpy as np
 from bench.cases import Case
 
 PEERS = {
-    "gateinfer": ("gateinfer", "Stream"),
-    "gateinfer keep_hot": ("gateinfer", "Hot"),
+    "gateinfer": ("gateinfer", "plain"),
+    "gateinfer keep_hot": ("gateinfer", "hot"),
     "onnxruntime run": ("onnxruntime", "Run"),
     "onnxruntime io_binding": ("onnxruntime", "Bound"),
     "OpenVINO": ("openvino", "Bound"),
@@ -22,7 +22,7 @@ PEERS = {
     "PyTorch": ("torch", "Module"),
     "NumPy": ("numpy", "Loops"),
 }
-"""Name to the file in this folder and the class in it. The first is what the others are compared with."""
+"""Name to the file in this folder and what makes the engine in it. The first is what the others are compared with."""
 
 OURS, HOT = "gateinfer", "gateinfer keep_hot"
 PACKAGES = ("gateinfer", "onnxruntime", "openvino", "ai-edge-litert", "torch", "numpy", "onnx")
