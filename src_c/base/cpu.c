@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <sched.h>
 #include <string.h>
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -27,6 +28,14 @@ unsigned gi_cpu_features(void) {
 #else
 unsigned gi_cpu_features(void) { return 0; }
 #endif
+
+int64_t gi_cpu_l1(void) {
+    long bytes = 0;
+#ifdef _SC_LEVEL1_DCACHE_SIZE
+    bytes = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+#endif
+    return bytes > 0 ? bytes : 32 * 1024;
+}
 
 #if defined(__linux__)
 _Static_assert(sizeof(cpu_set_t) <= sizeof(gi_cpus), "a set of CPUs has room");

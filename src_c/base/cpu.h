@@ -1,6 +1,7 @@
 /* What the running CPU and its operating system support. */
 #ifndef GI_CPU_H
 #define GI_CPU_H
+#include <stdint.h>
 
 enum {
     GI_CPU_AVX2 = 1 << 0,   /* AVX2, FMA and F16C */
@@ -9,6 +10,8 @@ enum {
 
 /* A set of GI_CPU_* bits; 0 where only portable code runs. */
 unsigned gi_cpu_features(void);
+/* Bytes of the first data cache; 32 KiB where nobody knows. */
+int64_t gi_cpu_l1(void);
 /* CPUs the calling thread, and what it starts, may run on; INT_MAX where nobody knows. */
 int gi_cpu_count(void);
 /* The CPU the calling thread runs on, or -1 where nobody knows. */

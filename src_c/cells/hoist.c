@@ -1,6 +1,7 @@
 /* W x of many steps at once, which reads W once for all of them. A single row looks ahead instead: few steps at once, and those of
  * the next chunk beside the steps of this one. Any grouping of rows gives the same bits. */
 #include "hoist.h"
+#include "../base/cpu.h"
 #include "../base/fpmode.h"
 
 gi_product gi_cell_projection(const gi_cell *cell, const gi_cell_layout *at, const float *packed) {
@@ -38,14 +39,21 @@ static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t
     }
 }
 
-/* Where looking ahead pays: steps; floats, so that R does not fit in L1, but all weights in L3. */
-enum { AHEAD_STEPS = GI_AHEAD_ROWS + 2, AHEAD_R = 8 * 1024, AHEAD_WEIGHTS = 4 * 1024 * 1024 };
+/* Where looking ahead pays: steps; floats, so that all weights fit in L3; a small L1. */
+enum { AHEAD_STEPS = GI_AHEAD_ROWS + 2, AHEAD_WEIGHTS = 4 * 1024 * 1024, SMALL_L1 = 32 * 1024 };
+
+/* R does not fit in L1, and the multiply-adds of W would take longer than they do beside R. CPUs with more than a small L1 make
+ * two vectors of them a cycle, not one, so that R has to be four times L1. Measured on Zen 4 and Zen 5: bench/README.md. */
+static int is_far(int64_t r) {
+    const int64_t l1 = gi_cpu_l1(), bytes = r * (int64_t)sizeof(float);
+    return bytes > (l1 > SMALL_L1 ? 4 * l1 : l1);
+}
 
 /* With few inputs, there is little to do beside a step; with many, a step is little beside them. */
 int gi_hoist_pays_ahead(const gi_kernels *kernels, const gi_cell *c, int64_t T) {
     const int64_t per_column = gi_cell_gates(c) * c->hidden_size, r = per_column * c->hidden_size, w = per_column * c->input_size;
     const int has_step = c->kind == GI_LSTM || (c->kind == GI_GRU && c->linear_before_reset);
-    return kernels->looks_ahead && has_step && c->weights == GI_WEIGHTS_F32 && T >= AHEAD_STEPS && r > AHEAD_R &&
+    return kernels->looks_ahead && has_step && c->weights == GI_WEIGHTS_F32 && T >= AHEAD_STEPS && is_far(r) &&
            r + w <= AHEAD_WEIGHTS && 2 * c->input_size >= c->hidden_size && c->input_size <= 8 * c->hidden_size;
 }
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { T_MAX = 29 /* more than two chunks that look ahead */, SIZE_MAX_ = 70, ROWS = 3 };
+enum { T_MAX = 29 /* more than two chunks, where they look ahead */, SIZE_MAX_ = 70, ROWS = 3 };
 
 static int failures;
 static unsigned seed = 1;
