@@ -46,8 +46,12 @@ def load_average() -> float:
 
 
 def cpu_model() -> str:
-    found = re.search(r"^model name\s*: (.*)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
-    return found.group(1) if found else platform.processor() or platform.machine()
+    """Name, with family and model where there are some: a virtual machine may call all of a maker's processors alike."""
+    info = _read(Path("/proc/cpuinfo"))
+    found = [re.search(rf"^{key}\s*: (.*)$", info, re.MULTILINE) for key in ("model name", "cpu family", "model")]
+    name, *numbers = (match.group(1).strip() if match else "" for match in found)
+    name = name or platform.processor() or platform.machine()
+    return f"{name}, family {numbers[0]} model {numbers[1]}" if all(numbers) else name
 
 
 def caches() -> dict[str, str]:

@@ -150,12 +150,13 @@ def test_kept_results_are_whole(path):
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_readme_shows_the_kept_results(path):
-    assert table.readme(json.loads(path.read_text())) in (ROOT / "README.md").read_text()
+def test_kept_results_are_shown(path):
+    texts = [(ROOT / file).read_text() for file in ("README.md", "bench/README.md")]
+    assert any(table.readme(json.loads(path.read_text())) in text for text in texts)
 
 
 def test_kept_results_are_small():
-    assert sum(path.stat().st_size for path in (ROOT / "bench/results").iterdir()) < 500_000
+    assert sum(path.stat().st_size for path in (ROOT / "bench/results").iterdir()) < 600_000
 
 
 @pytest.mark.parametrize(
