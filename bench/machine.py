@@ -46,7 +46,7 @@ def load_average() -> float:
 
 
 def cpu_model() -> str:
-    """Name, with family and model where there are some: a virtual machine may call all of a maker's processors alike."""
+    """Name, with family and model where there are some: virtual machines may call all of a maker's alike."""
     info = _read(Path("/proc/cpuinfo"))
     found = [re.search(rf"^{key}\s*: (.*)$", info, re.MULTILINE) for key in ("model name", "cpu family", "model")]
     name, *numbers = (match.group(1).strip() if match else "" for match in found)
