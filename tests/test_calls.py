@@ -306,6 +306,7 @@ def test_two_threads_on_one_stream_are_told():
         thread.start()
     for thread in threads:
         thread.join()
+    assert errors, "calls never overlapped"
     assert "another thread" in str(errors[0])
     stream(frame)
 

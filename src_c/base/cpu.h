@@ -10,7 +10,7 @@ enum {
 
 /* A set of GI_CPU_* bits; 0 where only portable code runs. */
 unsigned gi_cpu_features(void);
-/* Bytes of the first data cache; 32 KiB where nobody knows. */
+/* Bytes of the first data cache, as the C library knows it; 32 KiB where it does not (musl, macOS). */
 int64_t gi_cpu_l1(void);
 /* CPUs the calling thread, and what it starts, may run on; INT_MAX where nobody knows. */
 int gi_cpu_count(void);

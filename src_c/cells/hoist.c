@@ -42,8 +42,9 @@ static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t
 /* Where looking ahead pays: steps; floats, so that all weights fit in L3; a small L1. */
 enum { AHEAD_STEPS = GI_AHEAD_ROWS + 2, AHEAD_WEIGHTS = 4 * 1024 * 1024, SMALL_L1 = 32 * 1024 };
 
-/* R does not fit in L1, and the multiply-adds of W would take longer than they do beside R. CPUs with more than a small L1 make
- * two vectors of them a cycle, not one, so that R has to be four times L1. Measured on Zen 4 and Zen 5: bench/README.md. */
+/* R does not fit in L1. That alone will do where a cycle has one vector of multiply-adds: made first, those of W take longer than
+ * they add beside R. With two it has to be beyond four times L1. The size of L1 stands for that: 32 KiB on Zen 4, which has one, 48 on
+ * Zen 5, which has two (bench/README.md). Where it is wrong, some sizes between take up to a quarter longer. */
 static int is_far(int64_t r) {
     const int64_t l1 = gi_cpu_l1(), bytes = r * (int64_t)sizeof(float);
     return bytes > (l1 > SMALL_L1 ? 4 * l1 : l1);
