@@ -47,11 +47,9 @@ def load_average() -> float:
 
 def cpu_model() -> str:
     """Name, with family and model where there are some: virtual machines may call all of a maker's alike."""
-    info = _read(Path("/proc/cpuinfo"))
-    found = [re.search(rf"^{key}\s*: (.*)$", info, re.MULTILINE) for key in ("model name", "cpu family", "model")]
-    name, *numbers = (match.group(1).strip() if match else "" for match in found)
-    name = name or platform.processor() or platform.machine()
-    return f"{name}, family {numbers[0]} model {numbers[1]}" if all(numbers) else name
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
+    family, model = _cpuinfo("cpu family"), _cpuinfo("model")
+    return f"{name}, family {family} model {model}" if family and model else name
 
 
 def caches() -> dict[str, str]:
@@ -82,8 +80,13 @@ def revision() -> str:
 
 
 def _cpuinfo_words(key: str) -> set[str]:
+    return set(_cpuinfo(key).split())
+
+
+def _cpuinfo(key: str) -> str:
+    """What it says of the first CPU, or nothing."""
     found = re.search(rf"^(?:{key})\s*: (.*)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
-    return set(found.group(1).split()) if found else set()
+    return found.group(1) if found else ""
 
 
 def _read(path: Path) -> str:

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Marsaglia's xorshift64: tests must fail the same way everywhere. */
@@ -35,6 +36,9 @@ static inline float random_input(int awkward) {
 static inline void fill_random(float *x, int64_t n, int awkward) {
     for (int64_t i = 0; i < n; i++) x[i] = random_input(awkward);
 }
+
+/* Cache-line aligned; free gives them back. */
+static inline float *aligned_floats(int64_t n) { return aligned_alloc(64, (size_t)(n * 4 + 63) / 64 * 64); }
 
 static int check_failures;
 /* Prints the first failures, with what to say of them. */

@@ -3,22 +3,20 @@
 #include "cells/hoist.h"
 #include "check.h"
 #include "kernels/cell_layout.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { T_MAX = 3 * GI_AHEAD_ROWS + 1, SIZE_MAX_ = 120 };
 
-static int failures, looked;
-static unsigned seed = 1;
+static int looked;
 
-static float *floats(int64_t n, int random) {
-    float *p = aligned_alloc(64, (size_t)(n * 4 + 63) / 64 * 64);
-    memset(p, 255, (size_t)n * sizeof *p);
-    for (int64_t i = 0; random && i < n; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        p[i] = (float)(seed >> 8) / 16777216.0f - 0.5f;
-    }
+static float *random_floats(int64_t n) {
+    float *p = aligned_floats(n);
+    for (int64_t i = 0; i < n; i++) p[i] = random_value(0.5f);
+    return p;
+}
+
+static float *scratch(int64_t n) {
+    float *p = aligned_floats(n);
+    for (int64_t i = 0; i < n; i++) p[i] = NAN;
     return p;
 }
 
@@ -27,12 +25,12 @@ typedef struct problem { gi_cell cell; int64_t T; int reverse; float *packed, *x
 typedef struct result { float y[T_MAX * SIZE_MAX_], hn[SIZE_MAX_], cn[SIZE_MAX_]; } result;
 
 static problem make_problem(int kind, int64_t I, int64_t H) {
-    problem p = {.x = floats(T_MAX * I, 1), .h0 = floats(H, 1), .c0 = floats(H, 1),
+    problem p = {.x = random_floats(T_MAX * I), .h0 = random_floats(H), .c0 = random_floats(H),
                  .cell = {.kind = kind, .linear_before_reset = 1, .input_size = I, .hidden_size = H,
                           .act = {{GI_SIGMOID, 0, 0}, {GI_TANH, 0, 0}, {GI_TANH, 0, 0}}}};
     const int64_t G = gi_cell_gates(&p.cell);
-    float *W = floats(G * H * I, 1), *R = floats(G * H * H, 1), *B = floats(2 * G * H, 1);
-    p.packed = floats(gi_cell_packed_size(&p.cell, NULL), 0);
+    float *W = random_floats(G * H * I), *R = random_floats(G * H * H), *B = random_floats(2 * G * H);
+    p.packed = scratch(gi_cell_packed_size(&p.cell, NULL));
     gi_cell_pack(&p.cell, W, R, B, NULL, p.packed, NULL);
     free(W), free(R), free(B);
     return p;
@@ -43,7 +41,7 @@ static void free_problem(problem *p) { free(p->packed), free(p->x), free(p->h0),
 /* Whether the layer looked ahead: only then does it turn inputs round, into memory that is NaN before. */
 static int run(const problem *p, const gi_kernels *kernels, int ahead, int backward, result *to) {
     const int64_t I = p->cell.input_size, H = p->cell.hidden_size, row = gi_hoist_row_size(&p->cell, 1);
-    float *h[2] = {floats(H, 0), floats(H, 0)}, *c = floats(H, 0), *columns = floats(I * GI_AHEAD_ROWS, 0), *pre = floats(2 * GI_AHEAD_ROWS * row, 0);
+    float *h[2] = {scratch(H), scratch(H)}, *c = scratch(H), *columns = scratch(I * GI_AHEAD_ROWS), *pre = scratch(2 * GI_AHEAD_ROWS * row);
     const gi_cell_layout at = gi_cell_place(&p->cell);
     gi_layer l = {.kernels = kernels, .cell = &p->cell, .at = &at, .packed = p->packed, .T = p->T, .M = 1, .reverse = p->reverse,
                   .backward = backward, .x = {p->x, I, I}, .y = {to->y, H, H}, .h = {{h[0], 0, H}, {h[1], 0, H}},
@@ -64,10 +62,9 @@ static void check_layer(const problem *p, const gi_kernels *kernels) {
         for (int backward = 0; backward < 2; backward++) {
             const int did = run(p, kernels, ahead, backward, &got);
             looked += did;
-            if (did == (ahead && p->T >= GI_AHEAD_ROWS + 2) && !memcmp(&got, &expected, sizeof got)) continue;
-            failures++;
-            printf("FAIL %s kind %d I %d H %d T %d reverse %d backward %d: looked ahead %d of %d\n", gi_kernels_name(kernels), p->cell.kind,
-                   (int)p->cell.input_size, (int)p->cell.hidden_size, (int)p->T, p->reverse, backward, did, ahead);
+            CHECK(did == (ahead && p->T >= GI_AHEAD_ROWS + 2) && !memcmp(&got, &expected, sizeof got),
+                  "%s kind %d I %d H %d T %d reverse %d backward %d: looked ahead %d of %d", gi_kernels_name(kernels), p->cell.kind,
+                  (int)p->cell.input_size, (int)p->cell.hidden_size, (int)p->T, p->reverse, backward, did, ahead);
         }
 }
 
@@ -87,5 +84,5 @@ int main(void) {
         }
     }
     printf("looking ahead: %d walks\n", looked);
-    return failures != 0;
+    return check_failures != 0;
 }

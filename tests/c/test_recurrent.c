@@ -12,7 +12,6 @@
 enum { T_MAX = 29 /* more than two chunks, where they look ahead */, SIZE_MAX_ = 70, ROWS = 3 };
 
 static int failures;
-static unsigned seed = 1;
 static gi_team *team;   /* for all streams */
 
 /* In place of the C library's: teams of any size, whatever machine this is. */
@@ -28,14 +27,9 @@ static void check(int good, const char *what, const char *detail) {
     printf("FAIL %s: %s\n", what, detail);
 }
 
-static float uniform(float scale) {
-    seed = seed * 1664525u + 1013904223u;
-    return ((float)(seed >> 8) / 8388608.0f - 1.0f) * scale;
-}
-
 static float *random_floats(int64_t n, float scale) {
     float *p = malloc((size_t)(n ? n : 1) * sizeof *p);
-    for (int64_t i = 0; i < n; i++) p[i] = uniform(scale);
+    for (int64_t i = 0; i < n; i++) p[i] = random_value(scale);
     return p;
 }
 
@@ -114,7 +108,7 @@ static built build(const problem *p, const char *isa, int64_t steps) {
     gi_error err = {0};
     gi_builder *b = gi_builder_create(gi_kernels_get(isa, &err), &err);
     int64_t size = gi_cell_packed_size(&p->cell, &err), I = p->cell.input_size, H = p->cell.hidden_size, N = p->N;
-    built made = {.packed = aligned_alloc(64, (size_t)(size * 4 + 63) / 64 * 64)};
+    built made = {.packed = aligned_floats(size)};
     gi_cell_pack(&p->cell, p->W, p->R, p->B, p->P, made.packed, &err);
     made.x = gi_builder_external(b, GI_F32, steps * N * I, &err), made.y = gi_builder_external(b, GI_F32, steps * N * H, &err);
     made.h0 = gi_builder_external(b, GI_F32, N * H, &err), made.hn = gi_builder_external(b, GI_F32, N * H, &err);

@@ -7,7 +7,7 @@
 enum { CASES = 400, MOST_STEPS = 12, MOST_SIZE = 20 };
 
 static float *random_floats(int64_t n, int awkward) {
-    float *p = aligned_alloc(64, (size_t)(n * 4 + 63) / 64 * 64);
+    float *p = aligned_floats(n);
     fill_random(p, n, awkward);
     return p;
 }
@@ -87,7 +87,7 @@ static long case_differs(const gi_kernels *k) {
         members[j] = make_member(H, steps, random_below(4) == 0);
         cells[j] = &members[j].cell, weights[j] = members[j].packed;
     }
-    float *r = aligned_alloc(64, (size_t)gi_side_packed_size(cells[0]) * sizeof *r);
+    float *r = aligned_floats(gi_side_packed_size(cells[0]));
     float *states = random_floats(2 * steps * GI_BLOCK, 0);
     memset(r, 0, (size_t)gi_side_packed_size(cells[0]) * sizeof *r);
     gi_side_pack(r, cells, weights, count);
