@@ -49,9 +49,11 @@ static void unit_share(void *arg, int share, int shares) {
     const kernel_call *call = arg;
     const gi_cell *cell = call->step->cell;
     const int grouped = cell->kind == GI_RNN || (cell->kind == GI_GRU && !cell->linear_before_reset);
+    const int64_t blocks = gi_blocks(cell->hidden_size), width = grouped ? GI_DENSE_GROUP : 1;
     gi_step part = *call->step;
-    part.end_block = gi_share_of(gi_blocks(cell->hidden_size), grouped ? GI_DENSE_GROUP : 1, share, shares, &part.first_block);
-    part.end_block += part.first_block;
+    int64_t first;
+    const int64_t count = gi_share_of(gi_groups(blocks, width), 1, share, shares, &first);
+    part.first_block = gi_group_at(blocks, width, first), part.end_block = gi_group_at(blocks, width, first + count);
     call->kernel(&part);
 }
 

@@ -8,8 +8,8 @@
  *   RNN    -           [nb][16]        -                       grouped             grouped
  *
  * GRU 1 / 0 is linear_before_reset. bias = Wb + Rb, except GRU 1's candidate, where it is Wb alone and Rb_h goes with R h.
- * Panels: see kernels.h; the lines of a cell's block are its gates. "grouped": GI_DENSE_GROUP blocks side by side, as in a
- * dense weight.
+ * Panels: see kernels.h; the lines of a cell's block are its gates. "grouped": several blocks side by side, as in a dense
+ * weight.
  *
  * A half block: the last one of LSTM and GRU, if it has 8 units or fewer. In bias and panels its lines hold two gates each, 8
  * lanes of one and 8 of the next, so that there are half as many: [2][16] instead of [4][16] or [3][16], and one of z r. */

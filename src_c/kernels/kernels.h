@@ -13,6 +13,17 @@ enum { GI_DENSE_GROUP = 4 };                 /* blocks side by side in a full de
 
 static inline int64_t gi_blocks(int64_t n) { return (n + GI_BLOCK - 1) / GI_BLOCK; }
 
+/* Blocks side by side in a panel are a group: `width` of them, fewer in the last. A last one of a single block would be one chain a
+ * row, which waits for itself, so it takes a block from the group before it: 4, 3, 2 blocks instead of 4, 4, 1. */
+static inline int64_t gi_groups(int64_t blocks, int64_t width) { return (blocks + width - 1) / width; }
+
+/* Where group `group` begins; that after the last is the end. */
+static inline int64_t gi_group_at(int64_t blocks, int64_t width, int64_t group) {
+    const int64_t at = group * width;
+    if (at >= blocks) return blocks;
+    return group > 0 && at == blocks - 1 && width > 2 ? at - 1 : at;
+}
+
 /* A panel holds `lines` lines side by side, blocks of 16 outputs or gates of a block:
  *   float32        [K][lines][16]
  *   16 bits        for every two k, `lines` lines of 16 words. A word line holds two lines of weights: lines 0 and 1, 2 and 3
@@ -24,7 +35,7 @@ static inline int64_t gi_line_floats(int weights, int64_t K) {
 }
 
 /* out [rows, width] = start + x [rows, K] * panels.
- * panels: one for each group of `lines` blocks (fewer in the last), of which x meets K from `step` on.
+ * panels: one for each group of `lines` blocks (gi_group_at), of which x meets K from `step` on.
  * start [rows][blocks * 16]: the chains' first value, in panel order; may be out. A stride of 0 starts every row from the same bias.
  * width <= blocks * 16: lanes past it are not stored. Row strides in floats. out must not overlap x. */
 typedef struct gi_product {
@@ -59,8 +70,8 @@ typedef struct gi_ahead {
     int64_t step, steps;                     /* which of them; at most GI_AHEAD_ROWS */
 } gi_ahead;
 
-/* One step of a cell for `rows` rows and the units of the blocks first_block .. end_block - 1 (first_block a multiple of
- * GI_DENSE_GROUP where panels are grouped): several callers may share a step. h_next may not overlap h; c_next and c_again may be c, h_again may be h
+/* One step of a cell for `rows` rows and the units of the blocks first_block .. end_block - 1 (whole groups where panels are
+ * grouped): several callers may share a step. h_next may not overlap h; c_next and c_again may be c, h_again may be h
  * where tile_units are all units. Neither c_again nor h_again overlaps another input. */
 typedef struct gi_step {
     const gi_cell *cell;

@@ -53,15 +53,15 @@ static void pack_units(const panel *p, place to, source from) {
     else pack_16bit(p, &to, &from);
 }
 
-/* All blocks of N units in groups of GI_DENSE_GROUP. dst is zeroed. */
+/* All blocks of N units in groups of up to GI_DENSE_GROUP. dst is zeroed. */
 static void pack_grouped(float *dst, int weights, int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride) {
     const int64_t blocks = gi_blocks(N);
-    for (int64_t block = 0; block < blocks; block++) {
-        const int64_t group = block / GI_DENSE_GROUP * GI_DENSE_GROUP;
-        const int64_t lines = blocks - group < GI_DENSE_GROUP ? blocks - group : GI_DENSE_GROUP;
-        const panel p = {dst + group * gi_line_floats(weights, K), weights, K, lines};
-        pack_units(&p, (place){block - group, 0, GI_BLOCK},
-                   (source){w + block * GI_BLOCK * n_stride, k_stride, n_stride, N - block * GI_BLOCK});
+    for (int64_t group = 0; group < gi_groups(blocks, GI_DENSE_GROUP); group++) {
+        const int64_t first = gi_group_at(blocks, GI_DENSE_GROUP, group), end = gi_group_at(blocks, GI_DENSE_GROUP, group + 1);
+        const panel p = {dst + first * gi_line_floats(weights, K), weights, K, end - first};
+        for (int64_t block = first; block < end; block++)
+            pack_units(&p, (place){block - first, 0, GI_BLOCK},
+                       (source){w + block * GI_BLOCK * n_stride, k_stride, n_stride, N - block * GI_BLOCK});
     }
 }
 

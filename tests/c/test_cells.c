@@ -128,9 +128,10 @@ static long cell_differs(const gi_kernels *k, int kind) {
     const int hoisted = (int)random_below(2);
     weights[0] = kind == GI_LSTM && random_below(3) == 0; /* peephole flag of the packed header */
     const int grouped = kind == GI_RNN || (kind == GI_GRU && !cell.linear_before_reset);
-    const int64_t unit = grouped ? GI_DENSE_GROUP : 1, splits = gi_blocks(cell.hidden_size) / unit + 1;
+    const int64_t blocks = gi_blocks(cell.hidden_size), width = grouped ? GI_DENSE_GROUP : 1;
+    const int64_t split = gi_group_at(blocks, width, random_below(gi_groups(blocks, width) + 1));
     for (int64_t m = 0; m < rows; m++) run_step(&gi_kernels_scalar, &cell, m, 1, hoisted, 0, 0, expected);
-    run_step(k, &cell, 0, rows, hoisted, random_below(splits) * unit, (int)random_below(2), got);
+    run_step(k, &cell, 0, rows, hoisted, split, (int)random_below(2), got);
     return outputs_differ();
 }
 
@@ -158,7 +159,23 @@ static void check_table(const gi_kernels *k) {
     }
 }
 
+/* Groups follow each other without gaps, and a single block is alone only where there is no other. */
+static void check_groups(void) {
+    for (int64_t width = 1; width <= GI_DENSE_GROUP; width++) {
+        for (int64_t blocks = 1; blocks <= 40; blocks++) {
+            const int64_t groups = gi_groups(blocks, width), least = width > 2 && blocks > 1 ? 2 : 1;
+            CHECK(gi_group_at(blocks, width, 0) == 0, "%d blocks in groups of %d begin late", (int)blocks, (int)width);
+            CHECK(gi_group_at(blocks, width, groups) == blocks, "%d blocks in groups of %d end early", (int)blocks, (int)width);
+            for (int64_t g = 0; g < groups; g++) {
+                const int64_t lines = gi_group_at(blocks, width, g + 1) - gi_group_at(blocks, width, g);
+                CHECK(lines >= least && lines <= width, "group %d of %d blocks has %d", (int)g, (int)blocks, (int)lines);
+            }
+        }
+    }
+}
+
 int main(void) {
+    check_groups();
     for (int i = 0; i < WEIGHTS; i++) weights[i] = random_word();
     for (int i = 0; gi_kernels_list(i); i++) {
         const gi_kernels *k = gi_kernels_get(gi_kernels_list(i), NULL);

@@ -153,10 +153,12 @@ static void ahead_blocks(const gi_step *s, const ahead_tiles *tiles) {
     }
 }
 
-/* Grouped panels: GI_DENSE_GROUP neighbouring blocks lie side by side, fewer in the last. tiles [lines - 1]. */
+/* Grouped panels: neighbouring blocks lie side by side. tiles [lines - 1]. */
 static void cell_groups(const gi_step *s, const cell_tiles *const *tiles, cell_band_fn *band) {
-    for (int64_t block = s->first_block; block < s->end_block; block += GI_DENSE_GROUP) {
-        const int64_t left = s->end_block - block, lines = left < GI_DENSE_GROUP ? left : GI_DENSE_GROUP;
+    const int64_t blocks = gi_blocks(s->cell->hidden_size);
+    for (int64_t block = s->first_block, end; block < s->end_block; block = end) {
+        end = gi_group_at(blocks, GI_DENSE_GROUP, gi_groups(block, GI_DENSE_GROUP) + 1);
+        const int64_t lines = end - block;
         if (HAS_BANDS && s->rows > 1) cell_bands(s, band, block, block, (int)lines);
         else cell_rows(s, &tiles[lines - 1][s->cell->weights], block);
     }
