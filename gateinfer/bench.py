@@ -123,6 +123,7 @@ def _lead(call: Call, first: int, seconds: float) -> None:
     end = perf_counter_ns() + seconds * 1e9
     while seconds and perf_counter_ns() < end:
         call(first)
+        first += 1
 
 
 def _burst(call: Call, first: int, out: np.ndarray) -> None:

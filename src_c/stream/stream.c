@@ -80,10 +80,13 @@ int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err) {
     return GI_OK;
 }
 
-static int run_ops(const gi_stream *s, gi_error *err) {
+/* ns [ops]: how long each takes; NULL, which every caller knows when compiled, where nobody asks. */
+static inline __attribute__((always_inline)) int run_ops(const gi_stream *s, int64_t *ns, gi_error *err) {
     const gi_program *p = s->program;
     for (int32_t i = 0; i < p->n_ops; i++) {
-        int status = p->ops[i]->run(p->ops[i], &s->frame, err);
+        const int64_t start = ns ? gi_nanoseconds() : 0;
+        const int status = p->ops[i]->run(p->ops[i], &s->frame, err);
+        if (ns) ns[i] = gi_nanoseconds() - start;
         if (status < 0) return status;
     }
     return GI_OK;
@@ -95,19 +98,7 @@ static void carry_state(const gi_stream *s) {
         if (s->carried[i]) memcpy(s->ptr[p->carries[i][1]], s->ptr[p->carries[i][0]], s->carried[i]);
 }
 
-static int run_ops_timed(const gi_stream *s, int64_t *ns, gi_error *err) {
-    const gi_program *p = s->program;
-    int status = GI_OK;
-    for (int32_t i = 0; i < p->n_ops && status >= 0; i++) {
-        int64_t start = gi_nanoseconds();
-        status = p->ops[i]->run(p->ops[i], &s->frame, err);
-        ns[i] = gi_nanoseconds() - start;
-    }
-    return status;
-}
-
-/* One pass in the engine's floating-point mode. ns [ops], or NULL where nobody asks for times. Inlined, so that a step
- * keeps only what it needs of it. */
+/* One pass in the engine's floating-point mode. Inlined, so that a step keeps only what it needs of it. */
 static inline __attribute__((always_inline)) int run_once(gi_stream *s, int64_t *ns, gi_error *err) {
     gi_error unseen;
     if (!err) err = &unseen;
@@ -115,7 +106,7 @@ static inline __attribute__((always_inline)) int run_once(gi_stream *s, int64_t 
     s->frame.backward = !s->frame.backward, s->frame.carries = !ns;
     gi_fpmode caller;
     gi_fpmode_enter(&caller);
-    const int status = ns ? run_ops_timed(s, ns, err) : run_ops(s, err);
+    const int status = run_ops(s, ns, err);
     gi_fpmode_leave(&caller);
     return status;
 }

@@ -1,14 +1,8 @@
 /* 16-bit floats: every bf16 and f16 pattern there and back, and float32 values rounded to nearest, ties to even, against a
  * search over the neighbours. Exit status 1 on any failure. */
-#include "../../src_c/kernels/half.h"
-#include <math.h>
-#include <stdio.h>
+#include "check.h"
 
-static int failures;
-
-static void check(int good, const char *what, float x) {
-    if (!good && failures++ < 10) printf("FAIL %s: %a\n", what, (double)x);
-}
+static void check(int good, const char *what, float x) { CHECK(good, "%s: %a", what, (double)x); }
 
 /* f16 by its definition (IEEE 754-2008, 3.4), in double. */
 static double f16_by_definition(uint16_t h) {
@@ -42,6 +36,6 @@ int main(void) {
     for (int h = 0; h < 0x7f7f; h++) check_between((uint16_t)h, gi_bf16_value, gi_bf16_bits, "bf16 rounding");
     check(gi_f16_bits(65519.996f) == 0x7bff && gi_f16_bits(65520.0f) == 0x7c00, "f16 overflow", 65520.0f);
     check(gi_f16_bits(INFINITY) == 0x7c00 && gi_f16_bits(-INFINITY) == 0xfc00 && gi_f16_bits(1e30f) == 0x7c00, "f16 infinity", 1e30f);
-    printf(failures ? "%d FAILURES\n" : "16-bit floats: all good\n", failures);
-    return failures != 0;
+    puts(check_failures ? "16-bit floats: FAILED" : "16-bit floats: ok");
+    return check_failures != 0;
 }

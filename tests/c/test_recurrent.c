@@ -11,7 +11,6 @@
 
 enum { T_MAX = 29 /* more than two chunks, where they look ahead */, SIZE_MAX_ = 70, ROWS = 3 };
 
-static int failures;
 static gi_team *team;   /* for all streams */
 
 /* In place of the C library's: teams of any size, whatever machine this is. */
@@ -19,12 +18,6 @@ int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
     (void)pid;
     memset(set, 255, size);
     return 0;
-}
-
-static void check(int good, const char *what, const char *detail) {
-    if (good) return;
-    failures++;
-    printf("FAIL %s: %s\n", what, detail);
 }
 
 static float *random_floats(int64_t n, float scale) {
@@ -119,11 +112,11 @@ static built build(const problem *p, const char *isa, int64_t steps) {
                           .hn = dense_view(made.hn, 2, N, H, 0), .c0 = dense_view(lstm ? made.c0 : -1, 2, N, H, 0),
                           .cn = dense_view(lstm ? made.cn : -1, 2, N, H, 0)};
     layer.packed = gi_builder_constant(b, GI_F32, size, made.packed, &err);
-    check(gi_build_recurrent(b, &layer, &err) == GI_OK, "build", err.text);
-    check(gi_builder_carry(b, made.hn, made.h0, &err) == GI_OK, "carry h", err.text);
-    if (lstm) check(gi_builder_carry(b, made.cn, made.c0, &err) == GI_OK, "carry c", err.text);
+    CHECK(gi_build_recurrent(b, &layer, &err) == GI_OK, "build: %s", err.text);
+    CHECK(gi_builder_carry(b, made.hn, made.h0, &err) == GI_OK, "carry h: %s", err.text);
+    if (lstm) CHECK(gi_builder_carry(b, made.cn, made.c0, &err) == GI_OK, "carry c: %s", err.text);
     made.program = gi_builder_finish(b, &err);
-    check(made.program != NULL, "finish", err.text);
+    CHECK(made.program != NULL, "finish: %s", err.text);
     gi_builder_free(b);
     return made;
 }
@@ -139,13 +132,13 @@ static void run(const problem *p, const char *isa, int64_t steps, int64_t first,
     float *c = random_floats(rows * N * H, 0), *hn = random_floats(rows * N * H, 0), *cn = random_floats(rows * N * H, 0);
     memcpy(h, p->h0 + first * N * H, (size_t)(rows * N * H) * sizeof *h);
     memcpy(c, p->c0 + first * N * H, (size_t)(rows * N * H) * sizeof *c);
-    check(gi_stream_step(s, &err) == GI_ERR_STATE, "unbound step", "was not refused");
+    CHECK(gi_stream_step(s, &err) == GI_ERR_STATE, "unbound step: was not refused");
     gi_stream_bind(s, made.x, x, &err), gi_stream_bind(s, made.y, out, &err), gi_stream_bind(s, made.h0, h, &err);
     gi_stream_bind(s, made.hn, hn, &err), gi_stream_bind(s, made.c0, c, &err), gi_stream_bind(s, made.cn, cn, &err);
     for (int64_t t = 0; t < T; t += steps) {
         for (int64_t r = 0; r < rows; r++)
             memcpy(x + r * steps * N * I, p->x + ((first + r) * T + t) * N * I, (size_t)(steps * N * I) * sizeof *x);
-        check(gi_stream_step(s, &err) == GI_OK, "step", err.text);
+        CHECK(gi_stream_step(s, &err) == GI_OK, "step: %s", err.text);
         for (int64_t r = 0; r < rows; r++)
             memcpy(y + (r * T + t) * N * H, out + r * steps * N * H, (size_t)(steps * N * H) * sizeof *y);
     }
@@ -184,7 +177,7 @@ static void check_half(problem *p, int format, const char *label) {
     for (int i = 0; gi_kernels_list(i); i++)
         for (int64_t rows = 1; gi_kernels_get(gi_kernels_list(i), NULL) && rows <= ROWS; rows += 2) {
             run(p, gi_kernels_list(i), p->T, 0, rows, y, h);
-            check(!memcmp(y, expected, (size_t)(ny / ROWS * rows) * sizeof *y), label, gi_kernels_list(i));
+            CHECK(!memcmp(y, expected, (size_t)(ny / ROWS * rows) * sizeof *y), "%s: %s", label, gi_kernels_list(i));
         }
     p->cell.weights = GI_WEIGHTS_F32;
     free(rounded.W), free(rounded.R), free(expected), free(y), free(h);
@@ -195,19 +188,19 @@ static void check_problem(problem *p, const char *label) {
     float *scalar = random_floats(ny, 0), *y = random_floats(ny, 0), *h = random_floats(nh, 0), *h_scalar = random_floats(nh, 0);
     run(p, "scalar", p->T, 0, ROWS, scalar, h_scalar);
     /* K terms of at most 0.3, rounded once each, through T contracting steps: far below 1e-5. */
-    check(worst_error(p, scalar) < 1e-5, label, "scalar differs from float64");
+    CHECK(worst_error(p, scalar) < 1e-5, "%s: scalar differs from float64", label);
     for (int i = 0; gi_kernels_list(i); i++) {
         const char *isa = gi_kernels_list(i);
         if (!gi_kernels_get(isa, NULL)) continue;
         run(p, isa, p->T, 0, ROWS, y, h);
-        check(!memcmp(y, scalar, (size_t)ny * sizeof *y) && !memcmp(h, h_scalar, (size_t)nh * sizeof *h), label, isa);
+        CHECK(!memcmp(y, scalar, (size_t)ny * sizeof *y) && !memcmp(h, h_scalar, (size_t)nh * sizeof *h), "%s: %s", label, isa);
         for (int64_t steps = 1; steps < p->T && !p->reverse; steps += 2) {
             if (p->T % steps) continue;
             run(p, isa, steps, 0, ROWS, y, h);
-            check(!memcmp(y, scalar, (size_t)ny * sizeof *y), label, "chunks differ from the whole");
+            CHECK(!memcmp(y, scalar, (size_t)ny * sizeof *y), "%s: chunks differ from the whole", label);
         }
         run(p, isa, p->T, 1, 1, y, h);
-        check(!memcmp(y, scalar + ny / ROWS, (size_t)(ny / ROWS) * sizeof *y), label, "one row differs from three");
+        CHECK(!memcmp(y, scalar + ny / ROWS, (size_t)(ny / ROWS) * sizeof *y), "%s: one row differs from three", label);
     }
     free(scalar), free(y), free(h), free(h_scalar);
 }
@@ -243,7 +236,7 @@ static void check_teams(void) {
             for (int members = 1; members <= 5; members++) {
                 team = gi_team_create(members, 0, NULL);
                 run(&p, "auto", T, 0, rows, y, h);
-                check(!memcmp(y, alone, (size_t)ny * sizeof *y) && !memcmp(h, h_alone, (size_t)nh * sizeof *h), "team", "other bits");
+                CHECK(!memcmp(y, alone, (size_t)ny * sizeof *y) && !memcmp(h, h_alone, (size_t)nh * sizeof *h), "team: other bits");
                 gi_team_free(team);
                 team = NULL;
             }
@@ -261,20 +254,20 @@ static void check_refusals(void) {
     gi_recurrent layer = {.cell = cell, .x = dense_view(x, 3, 3, 1, 2), .y = dense_view(y, 3, 3, 1, 4), .lens.tensor = -1,
                           .h0.tensor = -1, .c0.tensor = -1, .hn.tensor = -1, .cn.tensor = -1};
     layer.packed = gi_builder_constant(b, GI_F32, 8, packed, &err);
-    check(gi_build_recurrent(b, &layer, &err) < 0, "small packed tensor", "was accepted");
+    CHECK(gi_build_recurrent(b, &layer, &err) < 0, "small packed tensor: was accepted");
     layer.packed = gi_builder_constant(b, GI_F32, 1024, packed, &err);
     gi_recurrent wrong = layer;
     wrong.x.shape[0] = 4;
-    check(gi_build_recurrent(b, &wrong, &err) < 0, "x past its tensor", "was accepted");
+    CHECK(gi_build_recurrent(b, &wrong, &err) < 0, "x past its tensor: was accepted");
     wrong = layer, wrong.y = dense_view(x, 3, 3, 1, 2);
-    check(gi_build_recurrent(b, &wrong, &err) < 0, "y of another width", "was accepted");
+    CHECK(gi_build_recurrent(b, &wrong, &err) < 0, "y of another width: was accepted");
     wrong = layer, wrong.cell.act[0].kind = GI_EXP;
-    check(gi_build_recurrent(b, &wrong, &err) < 0, "an activation that is none", "was accepted");
+    CHECK(gi_build_recurrent(b, &wrong, &err) < 0, "an activation that is none: was accepted");
     wrong = layer, wrong.cell.hidden_size = INT64_MAX / 2;
-    check(gi_build_recurrent(b, &wrong, &err) < 0, "a huge hidden size", "was accepted");
-    check(gi_builder_work(b, GI_F32, INT64_MAX / 8, &err) < 0, "a huge tensor", "was accepted");
-    check(gi_builder_carry(b, x, y, &err) < 0, "carry of another size", "was accepted");
-    check(gi_build_recurrent(b, &layer, &err) == GI_OK, "a good layer", err.text);
+    CHECK(gi_build_recurrent(b, &wrong, &err) < 0, "a huge hidden size: was accepted");
+    CHECK(gi_builder_work(b, GI_F32, INT64_MAX / 8, &err) < 0, "a huge tensor: was accepted");
+    CHECK(gi_builder_carry(b, x, y, &err) < 0, "carry of another size: was accepted");
+    CHECK(gi_build_recurrent(b, &layer, &err) == GI_OK, "a good layer: %s", err.text);
     gi_builder_free(b);
     printf("refusals\n");
 }
@@ -287,20 +280,20 @@ static void check_profile(void) {
     built made = build(&p, "scalar", 1);
     gi_stream *s = gi_stream_create(made.program, 1, &err);
     int64_t ns[2] = {-1, -1};
-    check(gi_stream_profile(s, ns, &err) == GI_ERR_STATE, "unbound profile", "was not refused");
+    CHECK(gi_stream_profile(s, ns, &err) == GI_ERR_STATE, "unbound profile: was not refused");
     float h[H], c[H], y[2][H], hn[H], cn[H];
     memcpy(h, p.h0, sizeof h), memcpy(c, p.c0, sizeof c);
     gi_stream_bind(s, made.x, p.x, &err), gi_stream_bind(s, made.h0, h, &err), gi_stream_bind(s, made.c0, c, &err);
     gi_stream_bind(s, made.hn, hn, &err), gi_stream_bind(s, made.cn, cn, &err), gi_stream_bind(s, made.y, y[0], &err);
-    check(gi_stream_profile(s, ns, &err) == GI_OK, "profile", err.text);
-    check(gi_program_op_count(made.program) == 1 && ns[0] >= 0 && ns[1] == -1, "profile", "times of other ops");
-    check(!memcmp(h, p.h0, sizeof h) && !memcmp(c, p.c0, sizeof c), "profile", "carries state");
+    CHECK(gi_stream_profile(s, ns, &err) == GI_OK, "profile: %s", err.text);
+    CHECK(gi_program_op_count(made.program) == 1 && ns[0] >= 0 && ns[1] == -1, "profile: times of other ops");
+    CHECK(!memcmp(h, p.h0, sizeof h) && !memcmp(c, p.c0, sizeof c), "profile: carries state");
     gi_stream_bind(s, made.y, y[1], &err);
-    check(gi_stream_step(s, &err) == GI_OK && !memcmp(y[0], y[1], sizeof y[0]), "profile", "differs from a step");
-    check(!memcmp(h, hn, sizeof h), "step", "carries no state");
+    CHECK(gi_stream_step(s, &err) == GI_OK && !memcmp(y[0], y[1], sizeof y[0]), "profile: differs from a step");
+    CHECK(!memcmp(h, hn, sizeof h), "step: carries no state");
     const int64_t macs = 4 * H * (I + H);
-    check(gi_program_op_macs(made.program, 0) == macs && gi_program_macs(made.program) == macs, "multiply-adds", "are others");
-    check(gi_program_op_macs(made.program, 1) == 0, "multiply-adds past the end", "are not 0");
+    CHECK(gi_program_op_macs(made.program, 0) == macs && gi_program_macs(made.program) == macs, "multiply-adds: are others");
+    CHECK(gi_program_op_macs(made.program, 1) == 0, "multiply-adds past the end: are not 0");
     gi_stream_free(s);
     gi_program_free(made.program);
     free(made.packed);
@@ -321,7 +314,7 @@ static void run_carried(const problem *p, const char *isa, int64_t rows, int by_
     gi_stream_bind(s, made.hn, hn, &err), gi_stream_bind(s, made.c0, c, &err), gi_stream_bind(s, made.cn, cn, &err);
     for (int t = 0; t < 3; t++) {
         int64_t ns;
-        check((by_hand ? gi_stream_profile(s, &ns, &err) : gi_stream_step(s, &err)) == GI_OK, "carried step", err.text);
+        CHECK((by_hand ? gi_stream_profile(s, &ns, &err) : gi_stream_step(s, &err)) == GI_OK, "carried step: %s", err.text);
         if (by_hand) memcpy(h, hn, (size_t)n * sizeof *h);
         if (by_hand && p->cell.kind == GI_LSTM) memcpy(c, cn, (size_t)n * sizeof *c);
     }
@@ -343,11 +336,11 @@ static void check_carries(void) {
                 for (int table = 0; gi_kernels_list(table); table++) {
                     if (!gi_kernels_get(gi_kernels_list(table), NULL)) continue;
                     run_carried(&p, gi_kernels_list(table), rows, 0, got);
-                    check(!memcmp(got, expected, (size_t)n * sizeof *got), "carried by", gi_kernels_list(table));
+                    CHECK(!memcmp(got, expected, (size_t)n * sizeof *got), "carried by: %s", gi_kernels_list(table));
                 }
                 team = gi_team_create(2, 0, NULL);
                 run_carried(&p, "auto", rows, 0, got);
-                check(!memcmp(got, expected, (size_t)n * sizeof *got), "carried by", "a team");
+                CHECK(!memcmp(got, expected, (size_t)n * sizeof *got), "carried by: a team");
                 gi_team_free(team);
                 team = NULL;
                 free(expected), free(got), free_problem(&p);
@@ -361,6 +354,6 @@ int main(void) {
     check_teams();
     check_refusals();
     check_profile();
-    printf(failures ? "%d FAILURES\n" : "all good\n", failures);
-    return failures != 0;
+    puts(check_failures ? "recurrent: FAILED" : "recurrent: ok");
+    return check_failures != 0;
 }
