@@ -108,8 +108,8 @@ def interleave(
     try:
         for turn in range(-warm, rounds):
             for name, call in order:
-                _lead(call, (turn + warm) * burst, lead)
-                _burst(call, (turn + warm) * burst, raw[name][max(turn, 0)])
+                first = _lead(call, (turn + warm) * burst, lead)
+                _burst(call, first, raw[name][max(turn, 0)])
             order.reverse()
             if progress:
                 progress(max(turn + 1, 0), rounds)
@@ -119,11 +119,13 @@ def interleave(
     return Comparison(tuple(Timing(n, np.maximum(raw[n] - clock_cost, 1) / 1000.0) for n in candidates))
 
 
-def _lead(call: Call, first: int, seconds: float) -> None:
+def _lead(call: Call, first: int, seconds: float) -> int:
+    """Calls that are not timed. Returns the number of the next one."""
     end = perf_counter_ns() + seconds * 1e9
     while seconds and perf_counter_ns() < end:
         call(first)
         first += 1
+    return first
 
 
 def _burst(call: Call, first: int, out: np.ndarray) -> None:

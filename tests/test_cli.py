@@ -307,6 +307,14 @@ def test_interleaving_gives_everyone_the_same_turns():
     assert result.ratio("a", "a") == 1.0
 
 
+def test_a_turn_goes_on_where_its_lead_ended():
+    seen = []
+    result = interleave({"a": seen.append}, rounds=1, burst=3, lead=1e-3)
+    assert result["a"].samples.shape == (1, 3)
+    timed = seen[max(place for place, number in enumerate(seen) if number == 3) :]  # behind a turn of warm-up
+    assert timed == list(range(3, 3 + len(timed))) and len(timed) > 3
+
+
 # ---- failing ----
 
 

@@ -13,11 +13,11 @@ enum { GI_DENSE_GROUP = 4 };                 /* blocks side by side in a full de
 
 static inline int64_t gi_blocks(int64_t n) { return (n + GI_BLOCK - 1) / GI_BLOCK; }
 
-/* Blocks side by side in a panel are a group: `width` of them, fewer in the last. A last one of a single block would be one chain a
- * row, which waits for itself, so it takes a block from the group before it: 4, 3, 2 blocks instead of 4, 4, 1. */
+/* Blocks side by side in a panel are a group: `width` of them, fewer in the last. A last group of one block has too few chains, which
+ * wait for themselves, so it takes a block from the one before it, if three or more are there: 4, 3, 2 instead of 4, 4, 1. */
 static inline int64_t gi_groups(int64_t blocks, int64_t width) { return (blocks + width - 1) / width; }
 
-/* Where group `group` begins; that after the last is the end. */
+/* Where group `group` begins: at width * group or the block before. That after the last is the end. */
 static inline int64_t gi_group_at(int64_t blocks, int64_t width, int64_t group) {
     const int64_t at = group * width;
     if (at >= blocks) return blocks;
@@ -41,7 +41,7 @@ static inline int64_t gi_line_floats(int weights, int64_t K) {
 typedef struct gi_product {
     int weights;                             /* gi_weights of the panels */
     int64_t rows, K, width;
-    int64_t lines;                           /* per panel: the gates of a cell, or GI_DENSE_GROUP */
+    int64_t lines;                           /* per panel, at most: the gates of a cell, or GI_DENSE_GROUP */
     const float *x; int64_t x_stride;
     const float *panels; int64_t depth, step; /* steps of a panel; step: 0 with 16-bit weights */
     const float *start; int64_t start_stride;

@@ -80,7 +80,7 @@ int gi_stream_bind(gi_stream *s, int tensor, void *data, gi_error *err) {
     return GI_OK;
 }
 
-/* ns [ops]: how long each takes; NULL, which every caller knows when compiled, where nobody asks. */
+/* ns [ops]: how long each takes. NULL from a step, and a constant there: its loop has no clock in it. */
 static inline __attribute__((always_inline)) int run_ops(const gi_stream *s, int64_t *ns, gi_error *err) {
     const gi_program *p = s->program;
     for (int32_t i = 0; i < p->n_ops; i++) {

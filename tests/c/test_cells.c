@@ -159,11 +159,13 @@ static void check_table(const gi_kernels *k) {
     }
 }
 
-/* Groups follow each other without gaps, and a single block is alone only where there is no other. */
+/* Groups follow each other without gaps. In groups of three or four a block is alone only where there is no other. */
 static void check_groups(void) {
     for (int64_t width = 1; width <= GI_DENSE_GROUP; width++) {
         for (int64_t blocks = 1; blocks <= 40; blocks++) {
             const int64_t groups = gi_groups(blocks, width), least = width > 2 && blocks > 1 ? 2 : 1;
+            for (int64_t g = 0; g < groups; g++)
+                CHECK(gi_groups(gi_group_at(blocks, width, g), width) == g, "group %d of %d blocks is not found", (int)g, (int)blocks);
             CHECK(gi_group_at(blocks, width, 0) == 0, "%d blocks in groups of %d begin late", (int)blocks, (int)width);
             CHECK(gi_group_at(blocks, width, groups) == blocks, "%d blocks in groups of %d end early", (int)blocks, (int)width);
             for (int64_t g = 0; g < groups; g++) {

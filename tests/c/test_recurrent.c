@@ -2,12 +2,7 @@
  * rows against single rows, chunks against the whole, teams against one thread, and what the builder must refuse. Exit status 1 on any failure. */
 #define _GNU_SOURCE
 #include "check.h"
-#include <gateinfer.h>
-#include <math.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { T_MAX = 29 /* more than two chunks, where they look ahead */, SIZE_MAX_ = 70, ROWS = 3 };
 
@@ -223,12 +218,12 @@ static void check_cells(void) {
     printf("cells: float64, tables, chunks, rows, 16-bit weights\n");
 }
 
-/* Large enough to be shared: units of every step, or rows. */
+/* Large enough to be shared: units of every step, or rows. The last of their groups has two blocks. */
 static void check_teams(void) {
-    enum { H = 140, I = 75 /* enough to look ahead with 48 KiB of L1 */, T = 27 };
+    enum { I = 75 /* enough to look ahead with 48 KiB of L1 */, T = 27 };
     for (int kind = GI_LSTM; kind <= GI_RNN; kind++)
         for (int variant = 0; variant < 4; variant++) {
-            const int64_t N = variant < 2 ? 1 : 11, rows = N == 1 ? 1 : 2;
+            const int64_t N = variant < 2 ? 1 : 11, rows = N == 1 ? 1 : 2, H = kind == GI_RNN ? 268 : 140;
             problem p = make_problem(kind, variant & 1, I, H, T, N);
             const int64_t ny = rows * T * N * H, nh = rows * N * H;
             float *alone = random_floats(ny, 0), *y = random_floats(ny, 0), *h = random_floats(nh, 0), *h_alone = random_floats(nh, 0);
@@ -354,6 +349,7 @@ int main(void) {
     check_teams();
     check_refusals();
     check_profile();
-    puts(check_failures ? "recurrent: FAILED" : "recurrent: ok");
+    if (check_failures) printf("recurrent: %d checks failed\n", check_failures);
+    else puts("recurrent: ok");
     return check_failures != 0;
 }

@@ -1,4 +1,4 @@
-/* RNN: h' = f(W x + R h + Wb + Rb), GI_DENSE_GROUP blocks at once. */
+/* RNN: h' = f(W x + R h + Wb + Rb), up to GI_DENSE_GROUP blocks at once. */
 
 GI_INLINE void rnn_tile(const gi_step *s, const cell_form f, cell_spot spot) {
     v_f acc[TILE_ROWS * GI_DENSE_GROUP * V_WIDE_PARTS];

@@ -153,7 +153,7 @@ static void ahead_blocks(const gi_step *s, const ahead_tiles *tiles) {
     }
 }
 
-/* Grouped panels: neighbouring blocks lie side by side. tiles [lines - 1]. */
+/* Grouped panels: neighbouring blocks lie side by side. tiles [lines - 1]. The group that begins at a block is gi_groups(block). */
 static void cell_groups(const gi_step *s, const cell_tiles *const *tiles, cell_band_fn *band) {
     const int64_t blocks = gi_blocks(s->cell->hidden_size);
     for (int64_t block = s->first_block, end; block < s->end_block; block = end) {
