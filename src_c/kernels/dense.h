@@ -1,5 +1,5 @@
 /* Dense products on packed weights, for the ops that use them. Layout of a packed weight set (kernels/pack.c):
- * bias [blocks * 16], then a panel per group of blocks (gi_group_at); or, when the outputs are too few to fill
+ * bias [blocks * 16], then a panel per group of blocks (gi_group_lines); or, when the outputs are too few to fill
  * lanes (see gi_dense_is_striped), bias [N] padded to 16, then rows [N][K] for dot products. */
 #ifndef GI_DENSE_H
 #define GI_DENSE_H

@@ -14,14 +14,19 @@ enum { GI_DENSE_GROUP = 4 };                 /* blocks side by side in a full de
 static inline int64_t gi_blocks(int64_t n) { return (n + GI_BLOCK - 1) / GI_BLOCK; }
 
 /* Blocks side by side in a panel are a group: `width` of them, fewer in the last. A last group of one block has too few chains, which
- * wait for themselves, so it takes a block from the one before it, if three or more are there: 4, 3, 2 instead of 4, 4, 1. */
+ * wait for themselves, so it takes a block from the one before it, if three or more are there: 4, 3, 2 instead of 4, 4, 1.
+ * Blocks of the group that begins at `block`: */
+static inline int64_t gi_group_lines(int64_t blocks, int64_t width, int64_t block) {
+    const int64_t left = blocks - block;
+    return left <= width ? left : width - (left == width + 1 && width > 2);
+}
+
 static inline int64_t gi_groups(int64_t blocks, int64_t width) { return (blocks + width - 1) / width; }
 
-/* Where group `group` begins: at width * group or the block before. That after the last is the end. */
+/* Where group `group` begins, or the end. All but the last begin at multiples of `width`. */
 static inline int64_t gi_group_at(int64_t blocks, int64_t width, int64_t group) {
-    const int64_t at = group * width;
-    if (at >= blocks) return blocks;
-    return group > 0 && at == blocks - 1 && width > 2 ? at - 1 : at;
+    const int64_t before = (group - 1) * width;
+    return group ? before + gi_group_lines(blocks, width, before) : 0;
 }
 
 /* A panel holds `lines` lines side by side, blocks of 16 outputs or gates of a block:
@@ -35,7 +40,7 @@ static inline int64_t gi_line_floats(int weights, int64_t K) {
 }
 
 /* out [rows, width] = start + x [rows, K] * panels.
- * panels: one for each group of `lines` blocks (gi_group_at), of which x meets K from `step` on.
+ * panels: one for each group of `lines` blocks (gi_group_lines), of which x meets K from `step` on.
  * start [rows][blocks * 16]: the chains' first value, in panel order; may be out. A stride of 0 starts every row from the same bias.
  * width <= blocks * 16: lanes past it are not stored. Row strides in floats. out must not overlap x. */
 typedef struct gi_product {

@@ -56,12 +56,11 @@ static void pack_units(const panel *p, place to, source from) {
 /* All blocks of N units in groups of up to GI_DENSE_GROUP. dst is zeroed. */
 static void pack_grouped(float *dst, int weights, int64_t K, int64_t N, const float *w, int64_t k_stride, int64_t n_stride) {
     const int64_t blocks = gi_blocks(N);
-    for (int64_t group = 0; group < gi_groups(blocks, GI_DENSE_GROUP); group++) {
-        const int64_t first = gi_group_at(blocks, GI_DENSE_GROUP, group), end = gi_group_at(blocks, GI_DENSE_GROUP, group + 1);
-        const panel p = {dst + first * gi_line_floats(weights, K), weights, K, end - first};
-        for (int64_t block = first; block < end; block++)
-            pack_units(&p, (place){block - first, 0, GI_BLOCK},
-                       (source){w + block * GI_BLOCK * n_stride, k_stride, n_stride, N - block * GI_BLOCK});
+    for (int64_t first = 0, lines; first < blocks; first += lines) {
+        lines = gi_group_lines(blocks, GI_DENSE_GROUP, first);
+        const panel p = {dst + first * gi_line_floats(weights, K), weights, K, lines};
+        for (int64_t line = 0, unit = first * GI_BLOCK; line < lines; line++, unit += GI_BLOCK)
+            pack_units(&p, (place){line, 0, GI_BLOCK}, (source){w + unit * n_stride, k_stride, n_stride, N - unit});
     }
 }
 

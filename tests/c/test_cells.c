@@ -171,6 +171,8 @@ static void check_groups(void) {
             for (int64_t g = 0; g < groups; g++) {
                 const int64_t lines = gi_group_at(blocks, width, g + 1) - gi_group_at(blocks, width, g);
                 CHECK(lines >= least && lines <= width, "group %d of %d blocks has %d", (int)g, (int)blocks, (int)lines);
+                CHECK(lines == gi_group_lines(blocks, width, gi_group_at(blocks, width, g)), "group %d of %d blocks has not %d", (int)g,
+                      (int)blocks, (int)lines);
             }
         }
     }

@@ -54,9 +54,9 @@ static void product_rows(const gi_product *p, int64_t lines, int64_t first, cons
 
 GI_INLINE void product_groups(const gi_product *p, const int weights) {
     const int64_t blocks = gi_blocks(p->width), block_floats = gi_line_floats(weights, p->depth);
-    for (int64_t group = 0; group < gi_groups(blocks, p->lines); group++) {
-        const int64_t block = gi_group_at(blocks, p->lines, group), first = block * GI_BLOCK;
-        const int64_t lines = gi_group_at(blocks, p->lines, group + 1) - block;
+    for (int64_t block = 0, lines; block < blocks; block += lines) {
+        lines = gi_group_lines(blocks, p->lines, block);
+        const int64_t first = block * GI_BLOCK;
         const float *panel = p->panels + block * block_floats + p->step * lines * GI_BLOCK;
         if (HAS_BANDS && p->rows > 1) {
             product_rows(p, lines, first, panel);

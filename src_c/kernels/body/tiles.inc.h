@@ -153,12 +153,11 @@ static void ahead_blocks(const gi_step *s, const ahead_tiles *tiles) {
     }
 }
 
-/* Grouped panels: neighbouring blocks lie side by side. tiles [lines - 1]. The group that begins at a block is gi_groups(block). */
+/* Grouped panels: neighbouring blocks lie side by side. tiles [lines - 1]. */
 static void cell_groups(const gi_step *s, const cell_tiles *const *tiles, cell_band_fn *band) {
     const int64_t blocks = gi_blocks(s->cell->hidden_size);
-    for (int64_t block = s->first_block, end; block < s->end_block; block = end) {
-        end = gi_group_at(blocks, GI_DENSE_GROUP, gi_groups(block, GI_DENSE_GROUP) + 1);
-        const int64_t lines = end - block;
+    for (int64_t block = s->first_block, lines; block < s->end_block; block += lines) {
+        lines = gi_group_lines(blocks, GI_DENSE_GROUP, block);
         if (HAS_BANDS && s->rows > 1) cell_bands(s, band, block, block, (int)lines);
         else cell_rows(s, &tiles[lines - 1][s->cell->weights], block);
     }

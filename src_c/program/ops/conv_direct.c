@@ -56,9 +56,8 @@ static void multiply_group(const gi_conv_op *op, const gi_kernels *kernels, cons
                   .w = packed + blocks * GI_BLOCK, .w_k = 1, .w_m = op->K, .striped = op->striped,
                   .out = p->sums ? p->sums : out, .out_stride = p->sums ? p->w : op->out_stride[1]};
     if (s.striped) kernels->slide(&s);
-    for (int64_t group = 0; !s.striped && group < gi_groups(blocks, GI_DENSE_GROUP); group++) {
-        const int64_t block = gi_group_at(blocks, GI_DENSE_GROUP, group);
-        const int64_t lines = gi_group_at(blocks, GI_DENSE_GROUP, group + 1) - block;
+    for (int64_t block = 0, lines; !s.striped && block < blocks; block += lines) {
+        lines = gi_group_lines(blocks, GI_DENSE_GROUP, block);
         s.M = op->M - block * GI_BLOCK < lines * GI_BLOCK ? op->M - block * GI_BLOCK : lines * GI_BLOCK;
         s.w_k = lines * GI_BLOCK, s.w_m = 1;
         kernels->slide(&s);
