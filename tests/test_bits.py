@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator
@@ -250,6 +251,41 @@ def test_a_long_row_has_the_bits_of_its_steps(cell: str, threads: int) -> None:
         if case.attrs.get("direction", "forward") == "forward":
             for cuts in (list(range(1, steps)), [1], [steps - 3]):
                 _same_bits(_streamed(case, model, cuts), wanted, f"{case} cut at {cuts}")
+
+
+# ---- inputs that are zero: single steps leave their weights out ------------------------------------------------------
+
+ZERO_SIZES = ((64, 40), (128, 128), (72, 150))
+"""(H, I): W is large enough to look for zeros."""
+
+
+def _zeros(case: grid.Case, share: float, value: float) -> grid.Case:
+    """`case` with about so much of every x replaced."""
+    x = case.feeds["X"].copy()
+    x[np.random.default_rng(len(x)).random(x.shape) < share] = value
+    return dataclasses.replace(case, feeds=case.feeds | {"X": x})
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("cell", ["lstm", "lstm-peepholes", "gru", "gru-linear", "rnn"])
+def test_inputs_that_are_zero(cell: str, threads: int) -> None:
+    kind, attrs = CELLS[cell]
+    for (hidden, inputs), share in itertools.product(ZERO_SIZES, (0.3, 0.5, 0.9, 1.0)):
+        case = grid.make_cell_case(kind, {"T": 6, "N": 1, "I": inputs, "H": hidden}, attrs, "peepholes" in cell)
+        for value in (0.0, -0.0, 1e-39):
+            sparse = _zeros(case, share, value)
+            model = gi.load(sparse.model.SerializeToString(), threads=threads)
+            whole = _run(model, sparse.feeds)
+            _same_bits(_streamed(sparse, model, list(range(1, 6))), whole, f"{case} with {share} of x {value}")
+
+
+def test_zeros_do_not_hide_weights_that_are_not_finite() -> None:
+    """Infinity times zero is NaN, though its weight could be left out."""
+    weights = {name: np.zeros(shape, np.float32) for name, shape in {"W": (1, 512, 128), "R": (1, 512, 128)}.items()}
+    weights["W"][0, 5, 7] = np.inf
+    model = gi.from_weights(weights, kind="lstm", allow_nonfinite=True)
+    h = np.asarray(model(np.zeros((1, 1, 128), np.float32)))
+    assert np.isnan(h.reshape(-1)[5]) and not np.isnan(np.delete(h.reshape(-1), 5)).any()
 
 
 # ---- real models ----------------------------------------------------------------------------------------------------

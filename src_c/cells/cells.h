@@ -24,6 +24,7 @@ typedef struct gi_layer {
     gi_series gate;          /* scratch [M, 3 * span], GRU */
     gi_series ahead;         /* scratch [M, I * GI_AHEAD_ROWS] where a single row is to look ahead, else absent; then pre_steps is at
                               * least 2 * GI_AHEAD_ROWS */
+    gi_series sparse;        /* scratch [M, gi_hoist_sparse_size] where inputs that are zero are to be left out, else absent */
     gi_series pre;           /* scratch [pre_steps, M, lines * 16], steps further apart if M is 1, absent when T is 1; if
                               * projected, the input [T, M, lines * 16] */
     int64_t pre_steps;

@@ -1,5 +1,6 @@
 /* W x of many steps at once, which reads W once for all of them. A single row looks ahead instead: few steps at once, and those of
- * the next chunk beside the steps of this one. Any grouping of rows gives the same bits. */
+ * the next chunk beside the steps of this one. A single step reads only what of W does not meet a zero, if most of it does. Any
+ * grouping of rows gives the same bits. */
 #include "hoist.h"
 #include "../base/cpu.h"
 #include "../base/fpmode.h"
@@ -58,11 +59,25 @@ int gi_hoist_pays_ahead(const gi_kernels *kernels, const gi_cell *c, int64_t T) 
            r + w <= AHEAD_WEIGHTS && 2 * c->input_size >= c->hidden_size && c->input_size <= 8 * c->hidden_size;
 }
 
+/* Floats of W from which on leaving out zeros pays; looking for them takes a few nanoseconds. */
+enum { SPARSE_WEIGHTS = 8 * 1024 };
+
+int gi_hoist_pays_sparse(const gi_cell *c, int64_t T) {
+    return T == 1 && c->weights == GI_WEIGHTS_F32 && gi_cell_gates(c) * c->hidden_size * c->input_size >= SPARSE_WEIGHTS;
+}
+
+void gi_hoist_sparse(const gi_kernels *kernels, gi_step *s, float *room) {
+    gi_product p = gi_cell_projection(s->cell, s->at, s->packed);
+    p.rows = 1, p.x = s->x, p.out = room;
+    const int is_sparse = s->packed[GI_W_IS_FINITE] != 0 && kernels->sparse_product(&p, (int32_t *)(room + p.width));
+    s->pre = is_sparse ? room : NULL;
+}
+
 int64_t gi_hoist_row_size(const gi_cell *cell, int64_t rows) { return gi_cell_projected_size(cell) + (rows == 1 ? GI_BLOCK : 0); }
 
 void gi_hoist_start(gi_hoist *h, const gi_layer *l) {
     h->layer = l, h->first = 0, h->end = l->projected ? l->T : 0, h->slot = 0;
-    const int has_peephole = l->cell->kind == GI_LSTM && l->packed[0] != 0;
+    const int has_peephole = l->cell->kind == GI_LSTM && l->packed[GI_HAS_PEEPHOLE] != 0;
     h->looks_ahead = l->M == 1 && l->T >= AHEAD_STEPS && l->ahead.p && l->at->plain && !has_peephole;
 }
 

@@ -1,4 +1,4 @@
-/* The input products of a layer over time: bias + W x of a chunk of steps, which its scratch `pre` holds. Not public. */
+/* The input products of a layer before its steps: bias + W x of a chunk of them, which its scratch `pre` holds. Not public. */
 #ifndef GI_HOIST_H
 #define GI_HOIST_H
 #include "../base/team.h"
@@ -17,6 +17,13 @@ int gi_hoist_pays_ahead(const gi_kernels *kernels, const gi_cell *cell, int64_t 
 /* Floats from one row of `pre` to the next. The steps of a single row are a line further apart than they are long: else they meet
  * in few sets of a cache. */
 int64_t gi_hoist_row_size(const gi_cell *cell, int64_t rows);
+
+/* A layer of one step should leave out inputs of a single row that are zero, and gets scratch for that. */
+int gi_hoist_pays_sparse(const gi_cell *cell, int64_t T);
+static inline int64_t gi_hoist_sparse_size(const gi_cell *cell) { return gi_cell_projected_size(cell) + cell->input_size; }
+/* pre = bias + W x of the step's single row, in `room`, if most of x is zero, else NULL. */
+void gi_hoist_sparse(const gi_kernels *kernels, gi_step *s, float *room);
+
 void gi_hoist_start(gi_hoist *h, const gi_layer *l);
 /* Goes on to the next chunk, whose product it makes, or finds made. */
 void gi_hoist_next(gi_hoist *h, gi_seat *seat, gi_step *s);

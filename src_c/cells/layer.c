@@ -79,6 +79,7 @@ static void run_steps(const gi_layer *l, gi_seat *seat, gi_step *s) {
         s->x = gi_series_at(&l->x, t);
         s->backward = (index & 1) != l->backward;
         aim_step(l, s, index, t);
+        if (l->sparse.p && l->M == 1 && !seat->team) gi_hoist_sparse(l->kernels, s, l->sparse.p);
         cell_step(l, seat, s);
         s->h = s->h_next, s->h_stride = s->h_next_stride;
         s->c = s->c_next, s->c_stride = s->c_next_stride;
@@ -112,7 +113,7 @@ static void share_rows(void *arg, gi_seat *seat) { gi_team_phase(seat, row_share
 gi_layer gi_layer_rows(const gi_layer *whole, int64_t first, int64_t count) {
     gi_layer part = *whole;
     gi_series *all[] = {&part.x, &part.y, &part.h0, &part.c0, &part.hn, &part.cn,
-                        &part.h[0], &part.h[1], &part.c, &part.gate, &part.ahead, &part.pre};
+                        &part.h[0], &part.h[1], &part.c, &part.gate, &part.ahead, &part.sparse, &part.pre};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]->p) all[i]->p += first * all[i]->m_stride;
     part.M = count;

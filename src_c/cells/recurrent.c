@@ -11,7 +11,7 @@ enum { PRE_FLOATS = 32 * 1024, PRE_STEPS_MIN = 24 };
 
 /* Field by field: clearing or copying a record of this size takes as long as a small cell. */
 void gi_recurrent_find(gi_layer *l, const gi_recurrent_op *op, const gi_frame *f, int64_t row) {
-    gi_series *const series[GI_LAYER_SERIES] = {&l->x, &l->y, &l->h0, &l->c0, &l->hn, &l->cn, &l->h[0], &l->h[1], &l->c, &l->gate, &l->ahead, &l->pre};
+    gi_series *const series[GI_LAYER_SERIES] = {&l->x, &l->y, &l->h0, &l->c0, &l->hn, &l->cn, &l->h[0], &l->h[1], &l->c, &l->gate, &l->ahead, &l->sparse, &l->pre};
     for (int i = 0; i < GI_LAYER_SERIES; i++) {
         const gi_series_place *from = &op->places[i];
         series[i]->p = from->at.tensor < 0 ? NULL : gi_at(f, &from->at, row);
@@ -168,12 +168,14 @@ static int add_scratch(gi_builder *b, gi_recurrent_op *op, gi_error *err) {
     const int64_t pre_width = gi_cell_projected_size(&op->cell), per_step = gi_size_mul(pre_width, op->N > 0 ? op->N : 1);
     if (per_step < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
     const int looks_ahead = op->N == 1 && !op->projected && gi_hoist_pays_ahead(b->program->kernels, &op->cell, op->T);
+    const int sparse = op->N == 1 && !op->projected && gi_hoist_pays_sparse(&op->cell, op->T);
     op->pre_steps = PRE_FLOATS / per_step < PRE_STEPS_MIN ? PRE_STEPS_MIN : PRE_FLOATS / per_step;
     if (op->pre_steps > op->T) op->pre_steps = op->T;
     if (looks_ahead && op->pre_steps < 2 * GI_AHEAD_ROWS) op->pre_steps = 2 * GI_AHEAD_ROWS;
     const need needs[GI_LAYER_SERIES - GI_LAYER_VIEWS] = {{1, 1, H}, {1, 1, H}, {op->cell.kind == GI_LSTM, 1, H},
                                         {op->cell.kind == GI_GRU && !op->cell.linear_before_reset, 1, 3 * span},
                                         {looks_ahead, 1, gi_size_mul(op->cell.input_size, GI_AHEAD_ROWS)},
+                                        {sparse, 1, gi_hoist_sparse_size(&op->cell)},
                                         {op->T > 1, op->pre_steps, gi_hoist_row_size(&op->cell, op->N)}};
     for (int i = 0; i < GI_LAYER_SERIES - GI_LAYER_VIEWS - op->projected; i++)
         if (take(b, op, &op->places[GI_LAYER_VIEWS + i], &needs[i], err) < 0) return GI_ERR_LIMIT;

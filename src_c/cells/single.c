@@ -1,9 +1,10 @@
 /* A layer of one step from a given state, which is what most streams run: where it reads and writes, and with which
  * kernels, is decided when it is built. Finding that out takes as long as a small cell. */
+#include "hoist.h"
 #include "recurrent_op.h"
 #include <string.h>
 
-enum { X, Y, H0, C0, HN, CN, SCRATCH_H, SCRATCH_C = SCRATCH_H + 2, GATE };   /* of the op's places */
+enum { X, Y, H0, C0, HN, CN, SCRATCH_H, SCRATCH_C = SCRATCH_H + 2, GATE, SPARSE = GATE + 2 };   /* of the op's places */
 
 static float *at(const gi_frame *f, const gi_single_place *p) {
     return (float *)((char *)f->ptr[p->tensor] + p->offset);
@@ -44,6 +45,7 @@ static int run_single(const gi_op *base, const gi_frame *f, gi_error *err) {
     const gi_cell_way *way = &op->single.ways[f->rows > 1];
     gi_step s;
     aim(&s, op, f);
+    if (op->single.pays_sparse && f->rows == 1) gi_hoist_sparse(f->kernels, &s, at(f, &op->single.sparse));
     way->kernel(&s);
     if (way->then) way->then(&s);
     if (op->single.copies_h) copy_rows(op, f, &op->single.hn, &op->single.h_next);
@@ -85,6 +87,7 @@ void gi_single_use(gi_recurrent_op *op, const gi_kernels *kernels) {
     const int lstm = op->cell.kind == GI_LSTM, has_hn = has(op, HN), h_next = has(op, Y) ? Y : has_hn ? HN : SCRATCH_H;
     if (op->T != 1 || !op->by_program_row || op->lens.tensor >= 0 || !has(op, H0) || (lstm && !has(op, C0))) return;
     op->single = (gi_single){.x = place(op, X, X), .h = place(op, H0, X), .c = place(op, C0, X), .gate = place(op, GATE, X),
+                             .sparse = place(op, SPARSE, X), .pays_sparse = has(op, SPARSE),
                              .h_next = place(op, h_next, X), .c_next = place(op, CN, lstm ? SCRATCH_C : X),
                              .hn = place(op, HN, X), .copies_h = has_hn && h_next != HN,
                              .ways = {gi_cell_way_of(kernels, &op->cell, 1), gi_cell_way_of(kernels, &op->cell, 2)},

@@ -1,11 +1,11 @@
 /* Where things lie in the packed weights of one direction of one cell. All offsets in floats, all multiples of 16.
  * G gates, nb = ceil(H / 16) blocks; every bias and panel line is padded with zeros to whole blocks.
  *
- *          header[16]  bias            extra                   W panels            R panels
- *   LSTM   peephole?   [nb][4][16]     P [nb][3][16] i o f     nb of 4 lines       nb of 4 lines
- *   GRU 1  -           [nb][3][16]     Rb_h [nb][16]           nb of 3 lines       nb of 3 lines
- *   GRU 0  -           [nb][3][16]     -                       nb of 3 lines       nb of 2 lines z r, then grouped h
- *   RNN    -           [nb][16]        -                       grouped             grouped
+ *          header[16], bias            extra                   W panels            R panels
+ *   LSTM               [nb][4][16]     P [nb][3][16] i o f     nb of 4 lines       nb of 4 lines
+ *   GRU 1              [nb][3][16]     Rb_h [nb][16]           nb of 3 lines       nb of 3 lines
+ *   GRU 0              [nb][3][16]     -                       nb of 3 lines       nb of 2 lines z r, then grouped h
+ *   RNN                [nb][16]        -                       grouped             grouped
  *
  * GRU 1 / 0 is linear_before_reset. bias = Wb + Rb, except GRU 1's candidate, where it is Wb alone and Rb_h goes with R h.
  * Panels: see kernels.h; the lines of a cell's block are its gates. "grouped": several blocks side by side, as in a dense
@@ -18,6 +18,7 @@
 #include "kernels.h"
 
 enum { GI_HALF_BLOCK = GI_BLOCK / 2 };       /* its units at most */
+enum { GI_HAS_PEEPHOLE, GI_W_IS_FINITE };    /* places in the header, of 1 or 0 */
 
 typedef struct gi_cell_layout {
     int64_t bias, extra, w, r, r_candidate, size;

@@ -10,6 +10,7 @@
 
 enum { GI_BLOCK = 16 };                      /* lanes of a panel line */
 enum { GI_DENSE_GROUP = 4 };                 /* blocks side by side in a full dense panel */
+enum { GI_SPARSE_PART = 2 };                 /* of sparse_product */
 
 static inline int64_t gi_blocks(int64_t n) { return (n + GI_BLOCK - 1) / GI_BLOCK; }
 
@@ -120,6 +121,9 @@ struct gi_kernels {
     const gi_kernels *narrower;              /* with fewer lanes, on the same CPU; or NULL */
     /* products and cells: body/product.inc.h, body/{lstm,gru,rnn}.inc.h */
     void (*product)(const gi_product *p);
+    /* The same bits for a single row and float32 weights, all finite, if at most one in GI_SPARSE_PART inputs is not zero: the
+     * others' weights are not read. Else it returns 0, as it may for a sum of -0, and `out` is undefined. index: room for K. */
+    int (*sparse_product)(const gi_product *p, int32_t *index);
     void (*lstm_step)(const gi_step *s);
     void (*gru_reset_after_step)(const gi_step *s);     /* linear_before_reset = 1 */
     void (*gru_reset_before_step)(const gi_step *s);    /* linear_before_reset = 0: the gates of all units first, then */

@@ -155,10 +155,17 @@ static void pack_biases(const gi_cell *cell, const gi_cell_layout *at, const flo
     }
 }
 
+static int all_finite(const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (!is_finite(x[i])) return 0;
+    return 1;
+}
+
 /* packed is zero before. */
 static void pack_cell(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed) {
     const int64_t H = cell->hidden_size, I = cell->input_size, G = gi_cell_gates(cell);
     const gi_cell_layout at = gi_cell_place(cell);
+    packed[GI_W_IS_FINITE] = all_finite(W, gi_cell_gates(cell) * cell->hidden_size * cell->input_size) ? 1.0f : 0.0f;
     if (B) pack_biases(cell, &at, B, packed);
     if (cell->kind == GI_RNN) {
         pack_grouped(packed + at.w, cell->weights, I, H, W, 1, I);
@@ -169,7 +176,7 @@ static void pack_cell(const gi_cell *cell, const float *W, const float *R, const
     pack_gates(packed + at.w, cell, &at, W, I, G);
     pack_gates(packed + at.r, cell, &at, R, H, split ? 2 : G);
     if (split) pack_grouped(packed + at.r_candidate, cell->weights, H, H, R + 2 * H * H, 1, H);
-    packed[0] = P ? 1.0f : 0.0f;
+    packed[GI_HAS_PEEPHOLE] = P ? 1.0f : 0.0f;
     for (int64_t g = 0; P && g < 3; g++) pack_extra(packed + at.extra, 3, g, H, P + g * H);
 }
 

@@ -24,7 +24,7 @@ GI_INLINE void lstm_store_c(const gi_step *s, int64_t row, int64_t unit, v_f c) 
 
 /* P's i o f lines where it has any, from unit `unit` on. */
 GI_INLINE const float *lstm_peep(const gi_step *s, const int plain, int64_t unit) {
-    if (plain || s->packed[0] == 0) return NULL;
+    if (plain || s->packed[GI_HAS_PEEPHOLE] == 0) return NULL;
     return s->packed + s->at->extra + unit / GI_BLOCK * 3 * GI_BLOCK + unit % GI_BLOCK;
 }
 
@@ -96,6 +96,6 @@ static void lstm_step(const gi_step *s) {
         ahead_blocks(s, &lstm_ahead);
         return;
     }
-    const int plain = s->at->plain && s->packed[0] == 0;
+    const int plain = s->at->plain && s->packed[GI_HAS_PEEPHOLE] == 0;
     cell_blocks(s, &(plain ? lstm_plain : lstm_general)[s->cell->weights], plain ? lstm_band_plain : lstm_band_general, 4);
 }

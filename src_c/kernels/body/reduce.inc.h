@@ -2,7 +2,7 @@
  * with a neutral value, and the 16 lanes meet in one fixed tree: lane j with j + 8, then + 4, + 2, + 1. */
 
 enum { JOIN_SUM, JOIN_PROD, JOIN_MAX, JOIN_MIN };
-enum { EACH_SELF, EACH_SQUARE /* (x - shift)^2 */, EACH_EXP /* e^(x - shift) */ };
+enum { EACH_SELF, EACH_SQUARE /* (x - shift)^2 */, EACH_EXP /* e^(x - shift) */, EACH_NONZERO /* 1 */ };
 
 /* NaN stays once it is seen, which v_max and v_min alone promise only for their second operand. */
 V_INLINE v_f v_max_nan(v_f a, v_f b) { return v_select(v_eq(a, a), v_max(a, b), a); }
@@ -31,6 +31,7 @@ V_INLINE float tree(const int op, v_f *acc) {
 
 V_INLINE v_f accumulate_each(const int op, const int each, v_f acc, v_f x, v_f shift) {
     if (each == EACH_SELF) return join(op, x, acc);
+    if (each == EACH_NONZERO) return v_add(v_select(v_eq(x, v_set1(0.0f)), v_set1(0.0f), v_set1(1.0f)), acc);
     x = v_sub(x, shift);
     return each == EACH_SQUARE ? v_fma(x, x, acc) : v_add(v_exp(x), acc);
 }

@@ -6,6 +6,7 @@ const gi_kernels GI_TABLE = {
     .tile_units = V_LANES * V_WIDE_PARTS,
     .narrower = GI_TABLE_NARROWER,
     .product = product,
+    .sparse_product = sparse_product,
     .lstm_step = lstm_step,
     .gru_reset_after_step = gru_reset_after_step,
     .gru_reset_before_step = gru_reset_before_step,

@@ -20,6 +20,7 @@
 #include "../body/side.inc.h"
 #include "../body/rnn.inc.h"
 #include "../body/reduce.inc.h"
+#include "../body/sparse.inc.h"
 #include "../body/map.inc.h"
 
 #define GI_TABLE gi_kernels_scalar
