@@ -279,13 +279,35 @@ def test_inputs_that_are_zero(cell: str, threads: int) -> None:
             _same_bits(_streamed(sparse, model, list(range(1, 6))), whole, f"{case} with {share} of x {value}")
 
 
-def test_zeros_do_not_hide_weights_that_are_not_finite() -> None:
+KINDS = {"lstm": 4, "gru": 3, "rnn": 1}
+"""Gates."""
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_whose_inputs_are_zero(kind: str, precision: str) -> None:
+    """A single step of several rows from no given state, and of each alone."""
+    rng = np.random.default_rng(1)
+    weights = {"W": rng.normal(size=(1, KINDS[kind] * 72, 150)), "R": rng.normal(size=(1, KINDS[kind] * 72, 72)) * 0.1}
+    model = gi.from_weights({n: w.astype(np.float32) for n, w in weights.items()}, kind=kind, precision=precision)
+    x = np.where(rng.random((1, 3, 150)) < 0.7, 0, rng.normal(size=(1, 3, 150))).astype(np.float32)
+    (together,) = model.run(None, {"x": x})[:1]
+    for row in range(3):
+        (alone,) = model.run(None, {"x": x[:, row : row + 1]})[:1]
+        np.testing.assert_array_equal(_bits(alone), _bits(together[:, row : row + 1]))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("kind", KINDS)
+def test_zeros_do_not_hide_weights_that_are_not_finite(kind: str, value: float) -> None:
     """Infinity times zero is NaN, though its weight could be left out."""
-    weights = {name: np.zeros(shape, np.float32) for name, shape in {"W": (1, 512, 128), "R": (1, 512, 128)}.items()}
-    weights["W"][0, 5, 7] = np.inf
-    model = gi.from_weights(weights, kind="lstm", allow_nonfinite=True)
-    h = np.asarray(model(np.zeros((1, 1, 128), np.float32)))
-    assert np.isnan(h.reshape(-1)[5]) and not np.isnan(np.delete(h.reshape(-1), 5)).any()
+    gates = KINDS[kind]
+    for gate, unit, at in [*((gate, 5, 7) for gate in range(gates)), (gates - 1, 127, 127)]:
+        weights = {name: np.zeros((1, gates * 128, 128), np.float32) for name in "WR"}
+        weights["W"][0, gate * 128 + unit, at] = value
+        model = gi.from_weights(weights, kind=kind, allow_nonfinite=True)
+        h = np.asarray(model(np.zeros((1, 1, 128), np.float32))).reshape(-1)
+        assert np.isnan(h[unit]), (gate, unit, at)
 
 
 # ---- real models ----------------------------------------------------------------------------------------------------

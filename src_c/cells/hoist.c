@@ -1,5 +1,5 @@
 /* W x of many steps at once, which reads W once for all of them. A single row looks ahead instead: few steps at once, and those of
- * the next chunk beside the steps of this one. A single step reads only what of W does not meet a zero, if most of it does. Any
+ * the next chunk beside the steps of this one. A single step reads only what of W does not meet a zero, if half of it does. Any
  * grouping of rows gives the same bits. */
 #include "hoist.h"
 #include "../base/cpu.h"
@@ -69,7 +69,7 @@ int gi_hoist_pays_sparse(const gi_cell *c, int64_t T) {
 void gi_hoist_sparse(const gi_kernels *kernels, gi_step *s, float *room) {
     gi_product p = gi_cell_projection(s->cell, s->at, s->packed);
     p.rows = 1, p.x = s->x, p.out = room;
-    const int is_sparse = s->packed[GI_W_IS_FINITE] != 0 && kernels->sparse_product(&p, (int32_t *)(room + p.width));
+    const int is_sparse = s->rows == 1 && s->packed[GI_W_IS_FINITE] != 0 && kernels->sparse_product(&p, (int32_t *)(room + p.width));
     s->pre = is_sparse ? room : NULL;
 }
 

@@ -21,7 +21,7 @@ int64_t gi_hoist_row_size(const gi_cell *cell, int64_t rows);
 /* A layer of one step should leave out inputs of a single row that are zero, and gets scratch for that. */
 int gi_hoist_pays_sparse(const gi_cell *cell, int64_t T);
 static inline int64_t gi_hoist_sparse_size(const gi_cell *cell) { return gi_cell_projected_size(cell) + cell->input_size; }
-/* pre = bias + W x of the step's single row, in `room`, if most of x is zero, else NULL. */
+/* pre = bias + W x of a single row, in `room`, if at least half of x is zero, else NULL. */
 void gi_hoist_sparse(const gi_kernels *kernels, gi_step *s, float *room);
 
 void gi_hoist_start(gi_hoist *h, const gi_layer *l);

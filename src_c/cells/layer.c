@@ -79,7 +79,7 @@ static void run_steps(const gi_layer *l, gi_seat *seat, gi_step *s) {
         s->x = gi_series_at(&l->x, t);
         s->backward = (index & 1) != l->backward;
         aim_step(l, s, index, t);
-        if (l->sparse.p && l->M == 1 && !seat->team) gi_hoist_sparse(l->kernels, s, l->sparse.p);
+        if (l->sparse.p && !seat->team) gi_hoist_sparse(l->kernels, s, l->sparse.p);
         cell_step(l, seat, s);
         s->h = s->h_next, s->h_stride = s->h_next_stride;
         s->c = s->c_next, s->c_stride = s->c_next_stride;

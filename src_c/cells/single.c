@@ -45,7 +45,7 @@ static int run_single(const gi_op *base, const gi_frame *f, gi_error *err) {
     const gi_cell_way *way = &op->single.ways[f->rows > 1];
     gi_step s;
     aim(&s, op, f);
-    if (op->single.pays_sparse && f->rows == 1) gi_hoist_sparse(f->kernels, &s, at(f, &op->single.sparse));
+    if (op->single.pays_sparse) gi_hoist_sparse(f->kernels, &s, at(f, &op->single.sparse));
     way->kernel(&s);
     if (way->then) way->then(&s);
     if (op->single.copies_h) copy_rows(op, f, &op->single.hn, &op->single.h_next);

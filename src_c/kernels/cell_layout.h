@@ -18,7 +18,7 @@
 #include "kernels.h"
 
 enum { GI_HALF_BLOCK = GI_BLOCK / 2 };       /* its units at most */
-enum { GI_HAS_PEEPHOLE, GI_W_IS_FINITE };    /* places in the header, of 1 or 0 */
+enum { GI_HAS_PEEPHOLE, GI_W_IS_FINITE };    /* places in the header, of 1 or 0; the second is 0 for 16-bit weights */
 
 typedef struct gi_cell_layout {
     int64_t bias, extra, w, r, r_candidate, size;

@@ -121,8 +121,9 @@ struct gi_kernels {
     const gi_kernels *narrower;              /* with fewer lanes, on the same CPU; or NULL */
     /* products and cells: body/product.inc.h, body/{lstm,gru,rnn}.inc.h */
     void (*product)(const gi_product *p);
-    /* The same bits for a single row and float32 weights, all finite, if at most one in GI_SPARSE_PART inputs is not zero: the
-     * others' weights are not read. Else it returns 0, as it may for a sum of -0, and `out` is undefined. index: room for K. */
+    /* The same bits for a single row, float32 weights, all finite, and a start without denormals, if at most one in GI_SPARSE_PART
+     * inputs is not zero: the others' weights are not read. Else, or if a sum is -0, it returns 0 and `out` is undefined.
+     * index: room for K. */
     int (*sparse_product)(const gi_product *p, int32_t *index);
     void (*lstm_step)(const gi_step *s);
     void (*gru_reset_after_step)(const gi_step *s);     /* linear_before_reset = 1 */

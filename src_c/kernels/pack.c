@@ -155,17 +155,18 @@ static void pack_biases(const gi_cell *cell, const gi_cell_layout *at, const flo
     }
 }
 
+/* Without a way out of the loop, so that a compiler makes vectors of it. */
 static int all_finite(const float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        if (!is_finite(x[i])) return 0;
-    return 1;
+    int others = 0;
+    for (int64_t i = 0; i < n; i++) others |= !is_finite(x[i]);
+    return !others;
 }
 
 /* packed is zero before. */
 static void pack_cell(const gi_cell *cell, const float *W, const float *R, const float *B, const float *P, float *packed) {
     const int64_t H = cell->hidden_size, I = cell->input_size, G = gi_cell_gates(cell);
     const gi_cell_layout at = gi_cell_place(cell);
-    packed[GI_W_IS_FINITE] = all_finite(W, gi_cell_gates(cell) * cell->hidden_size * cell->input_size) ? 1.0f : 0.0f;
+    packed[GI_W_IS_FINITE] = cell->weights == GI_WEIGHTS_F32 && all_finite(W, G * H * I) ? 1.0f : 0.0f;
     if (B) pack_biases(cell, &at, B, packed);
     if (cell->kind == GI_RNN) {
         pack_grouped(packed + at.w, cell->weights, I, H, W, 1, I);

@@ -97,10 +97,11 @@ static long sparse_product_differs(const gi_kernels *k, long *found) {
     gi_product p = {.rows = 1, .K = random_steps(), .width = 1 + random_below(MAX_SIZE), .lines = 1 + random_below(GI_DENSE_GROUP),
                     .x = x, .start = bias, .panels = weights + random_below(64) * GI_BLOCK, .out = got[0]};
     p.depth = p.K;
-    const int few_zeros = random_below(4) == 0, kind = (int)random_below(3);
-    for (int64_t i = 0; i < STRIDE; i++) bias[i] = kind == 0 ? random_value(1.0f) : kind == 1 || i >= p.width || random_below(9) ? 0.0f : -0.0f;
+    const int few_zeros = random_below(4) == 0, kind = (int)random_below(4);
+    for (int64_t i = 0; i < STRIDE; i++) bias[i] = kind % 3 == 0 ? random_value(1.0f) : kind == 1 || i >= p.width || random_below(9) ? 0.0f : -0.0f;
     for (int64_t i = 0; i < p.K; i++)
-        if (random_below(3) < 2 - few_zeros) x[i] = random_below(2) ? 0.0f : -0.0f;
+        if (kind == 3 || random_below(3) < 2 - few_zeros) x[i] = random_below(2) ? 0.0f : -0.0f;
+    if (kind == 3) bias[random_below(p.width)] = -0.0f;
     gi_product whole = p;
     whole.out = expected[0];
     gi_kernels_scalar.product(&whole);

@@ -1,7 +1,9 @@
 /* Recurrent layers through the public API: every table against a float64 reference and bit by bit against scalar, program
- * rows against single rows, chunks against the whole, teams against one thread, and what the builder must refuse. Exit status 1 on any failure. */
+ * rows against single rows, chunks against the whole, teams against one thread, weights that are not read, and what the builder must
+ * refuse. Exit status 1 on any failure. */
 #define _GNU_SOURCE
 #include "check.h"
+#include "kernels/cell_layout.h"
 #include <sched.h>
 
 enum { T_MAX = 29 /* more than two chunks, where they look ahead */, SIZE_MAX_ = 70, ROWS = 3 };
@@ -245,6 +247,50 @@ static void check_teams(void) {
     printf("teams: 1 to 5 members\n");
 }
 
+/* The first step of row 0, of a program whose weights may have changed since. */
+static void first_step(const problem *p, const built *made, float *y) {
+    const int64_t H = p->cell.hidden_size;
+    gi_error err = {0};
+    gi_stream *s = gi_stream_create(made->program, 1, &err);
+    float *h = random_floats(H, 0), *c = random_floats(H, 0), *hn = random_floats(H, 0), *cn = random_floats(H, 0);
+    memcpy(h, p->h0, (size_t)H * sizeof *h), memcpy(c, p->c0, (size_t)H * sizeof *c);
+    gi_stream_use_team(s, team);
+    gi_stream_bind(s, made->x, p->x, &err), gi_stream_bind(s, made->h0, h, &err), gi_stream_bind(s, made->c0, c, &err);
+    gi_stream_bind(s, made->hn, hn, &err), gi_stream_bind(s, made->cn, cn, &err), gi_stream_bind(s, made->y, y, &err);
+    CHECK(gi_stream_step(s, &err) == GI_OK, "first step: %s", err.text);
+    gi_stream_free(s);
+    free(h), free(c), free(hn), free(cn);
+}
+
+/* A step does not read the weights of inputs that are zero: they may be NaN, if nobody says so. */
+static void check_zero_inputs(void) {
+    enum { I = 128, H = SIZE_MAX_ };
+    float y[2][H];
+    for (int i = 0; i < 3 * 4 * 2; i++) {
+        const int kind = (const int[]){GI_LSTM, GI_GRU, GI_GRU, GI_RNN}[i / 3 % 4];
+        const char *isa = gi_kernels_list(i % 3);
+        if (!isa || !gi_kernels_get(isa, NULL)) continue;
+        problem p = make_problem(kind, i / 3 % 4 == 2, I, H, 1, 1);
+        for (int64_t k = 0; k < I; k++)
+            if (k % 3) p.x[k] = 0;
+        team = i < 12 ? NULL : gi_team_create(2, 0, NULL);
+        built made = build(&p, isa, 1);
+        first_step(&p, &made, y[0]);
+        for (int64_t k = 0; k < p.G * H * I; k++)
+            if (k % I % 3) p.W[k] = NAN;
+        gi_cell_pack(&p.cell, p.W, p.R, p.B, p.P, made.packed, NULL);
+        CHECK(made.packed[GI_W_IS_FINITE] == 0, "zeros: NaN is finite");
+        made.packed[GI_W_IS_FINITE] = 1;
+        first_step(&p, &made, y[1]);
+        CHECK(!memcmp(y[0], y[1], sizeof y[0]), "zeros: %s kind %d reads their weights", isa, kind);
+        gi_team_free(team);
+        team = NULL;
+        gi_program_free(made.program);
+        free(made.packed), free_problem(&p);
+    }
+    printf("zeros: weights that are not read\n");
+}
+
 static void check_refusals(void) {
     gi_error err = {0};
     gi_builder *b = gi_builder_create(gi_kernels_get("scalar", &err), &err);
@@ -352,6 +398,7 @@ int main(void) {
     check_cells();
     check_carries();
     check_teams();
+    check_zero_inputs();
     check_refusals();
     check_profile();
     if (check_failures) printf("recurrent: %d checks failed\n", check_failures);

@@ -1,5 +1,14 @@
 /* Products on panels. Rows are taken in tiles (tile_rows), or in bands. */
 
+/* One row of a tile, acc [lines][parts], goes to the outputs from `first` on. */
+GI_INLINE void store_row(const gi_product *p, const tile_shape t, int64_t first, int64_t row, int part, const v_f *acc) {
+    GI_UNROLL
+    for (int i = 0; i < t.lines * t.parts; i++) {
+        const int64_t n = first + lane_of(t, part, i);
+        store_lanes(p->out + row * p->out_stride + n, acc[i], p->width - n);
+    }
+}
+
 /* One tile of one group of `t.lines` blocks that starts at output `first`. */
 GI_INLINE void product_tile(const gi_product *p, const tile_shape t, int64_t first, const float *panel, int64_t row, int part) {
     v_f acc[TILE_ROWS * GI_DENSE_GROUP * V_WIDE_PARTS];
@@ -8,10 +17,7 @@ GI_INLINE void product_tile(const gi_product *p, const tile_shape t, int64_t fir
     start_from(acc, t.rows, t.lines, t.parts, p->start + row * p->start_stride + first + lane, p->start_stride);
     accumulate(acc, t, part, p->x + row * p->x_stride, p->x_stride, p->K, panel, NULL);
     GI_UNROLL
-    for (int i = 0; i < t.rows * width; i++) {
-        const int64_t n = first + i % width / t.parts * GI_BLOCK + lane + i % t.parts * V_LANES;
-        store_lanes(p->out + (row + i / width) * p->out_stride + n, acc[i], p->width - n);
-    }
+    for (int m = 0; m < t.rows; m++) store_row(p, t, first, row + m, part, acc + m * width);
 }
 
 GI_INLINE void product_group(const gi_product *p, const int weights, const int lines, int64_t first, const float *panel) {
