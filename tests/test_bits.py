@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from corpus import ZooCase
 from isas import ISAS, can_run, require_isa
+from nets import GATES
 from onnx_models import model as onnx_model
 from onnx_models import node
 
@@ -279,17 +280,14 @@ def test_inputs_that_are_zero(cell: str, threads: int) -> None:
             _same_bits(_streamed(sparse, model, list(range(1, 6))), whole, f"{case} with {share} of x {value}")
 
 
-KINDS = {"lstm": 4, "gru": 3, "rnn": 1}
-"""Gates."""
-
-
 @pytest.mark.parametrize("precision", ["f32", "bf16", "f16"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GATES)
 def test_rows_whose_inputs_are_zero(kind: str, precision: str) -> None:
     """A single step of several rows from no given state, and of each alone."""
-    rng = np.random.default_rng(1)
-    weights = {"W": rng.normal(size=(1, KINDS[kind] * 72, 150)), "R": rng.normal(size=(1, KINDS[kind] * 72, 72)) * 0.1}
-    model = gi.from_weights({n: w.astype(np.float32) for n, w in weights.items()}, kind=kind, precision=precision)
+    rng, lines = np.random.default_rng(1), GATES[kind] * 72
+    weights = {"W": rng.normal(size=(1, lines, 150)), "R": rng.normal(size=(1, lines, 72)) * 0.1}
+    arrays = {name: array.astype(np.float32) for name, array in weights.items()}
+    model = gi.from_weights(arrays, kind=kind.lower(), precision=precision)
     x = np.where(rng.random((1, 3, 150)) < 0.7, 0, rng.normal(size=(1, 3, 150))).astype(np.float32)
     (together,) = model.run(None, {"x": x})[:1]
     for row in range(3):
@@ -298,14 +296,14 @@ def test_rows_whose_inputs_are_zero(kind: str, precision: str) -> None:
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GATES)
 def test_zeros_do_not_hide_weights_that_are_not_finite(kind: str, value: float) -> None:
     """Infinity times zero is NaN, though its weight could be left out."""
-    gates = KINDS[kind]
+    gates = GATES[kind]
     for gate, unit, at in [*((gate, 5, 7) for gate in range(gates)), (gates - 1, 127, 127)]:
         weights = {name: np.zeros((1, gates * 128, 128), np.float32) for name in "WR"}
         weights["W"][0, gate * 128 + unit, at] = value
-        model = gi.from_weights(weights, kind=kind, allow_nonfinite=True)
+        model = gi.from_weights(weights, kind=kind.lower(), allow_nonfinite=True)
         h = np.asarray(model(np.zeros((1, 1, 128), np.float32))).reshape(-1)
         assert np.isnan(h[unit]), (gate, unit, at)
 

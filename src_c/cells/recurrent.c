@@ -167,8 +167,8 @@ static int add_scratch(gi_builder *b, gi_recurrent_op *op, gi_error *err) {
     const int64_t span = gi_blocks(op->cell.hidden_size) * GI_BLOCK, H = op->cell.hidden_size;
     const int64_t pre_width = gi_cell_projected_size(&op->cell), per_step = gi_size_mul(pre_width, op->N > 0 ? op->N : 1);
     if (per_step < 0) return gi_fail(err, GI_ERR_LIMIT, "recurrent scratch does not fit in memory");
-    const int looks_ahead = op->N == 1 && !op->projected && gi_hoist_pays_ahead(b->program->kernels, &op->cell, op->T);
-    const int sparse = op->N == 1 && !op->projected && gi_hoist_pays_sparse(&op->cell, op->T);
+    const int is_row = op->N == 1 && !op->projected, sparse = is_row && gi_hoist_pays_sparse(&op->cell, op->T);
+    const int looks_ahead = is_row && gi_hoist_pays_ahead(b->program->kernels, &op->cell, op->T);
     op->pre_steps = PRE_FLOATS / per_step < PRE_STEPS_MIN ? PRE_STEPS_MIN : PRE_FLOATS / per_step;
     if (op->pre_steps > op->T) op->pre_steps = op->T;
     if (looks_ahead && op->pre_steps < 2 * GI_AHEAD_ROWS) op->pre_steps = 2 * GI_AHEAD_ROWS;

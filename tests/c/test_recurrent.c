@@ -120,20 +120,19 @@ static built build(const problem *p, const char *isa, int64_t steps) {
     return made;
 }
 
-/* Runs `rows` rows from row `first` over all T in chunks of `steps`; y [rows, T, N, H], h [rows, N, H]. */
-static void run(const problem *p, const char *isa, int64_t steps, int64_t first, int64_t rows, float *y, float *h) {
+/* Runs `rows` rows from row `first` over all T in chunks of `steps`, for which `made` is; y [rows, T, N, H], h [rows, N, H]. */
+static void run_built(const problem *p, const built *made, int64_t steps, int64_t first, int64_t rows, float *y, float *h) {
     gi_error err = {0};
-    built made = build(p, isa, steps);
     const int64_t I = p->cell.input_size, H = p->cell.hidden_size, N = p->N, T = p->T;
-    gi_stream *s = gi_stream_create(made.program, rows, &err);
+    gi_stream *s = gi_stream_create(made->program, rows, &err);
     gi_stream_use_team(s, team);
     float *x = random_floats(rows * steps * N * I, 0), *out = random_floats(rows * steps * N * H, 0);
     float *c = random_floats(rows * N * H, 0), *hn = random_floats(rows * N * H, 0), *cn = random_floats(rows * N * H, 0);
     memcpy(h, p->h0 + first * N * H, (size_t)(rows * N * H) * sizeof *h);
     memcpy(c, p->c0 + first * N * H, (size_t)(rows * N * H) * sizeof *c);
     CHECK(gi_stream_step(s, &err) == GI_ERR_STATE, "unbound step: was not refused");
-    gi_stream_bind(s, made.x, x, &err), gi_stream_bind(s, made.y, out, &err), gi_stream_bind(s, made.h0, h, &err);
-    gi_stream_bind(s, made.hn, hn, &err), gi_stream_bind(s, made.c0, c, &err), gi_stream_bind(s, made.cn, cn, &err);
+    gi_stream_bind(s, made->x, x, &err), gi_stream_bind(s, made->y, out, &err), gi_stream_bind(s, made->h0, h, &err);
+    gi_stream_bind(s, made->hn, hn, &err), gi_stream_bind(s, made->c0, c, &err), gi_stream_bind(s, made->cn, cn, &err);
     for (int64_t t = 0; t < T; t += steps) {
         for (int64_t r = 0; r < rows; r++)
             memcpy(x + r * steps * N * I, p->x + ((first + r) * T + t) * N * I, (size_t)(steps * N * I) * sizeof *x);
@@ -142,8 +141,14 @@ static void run(const problem *p, const char *isa, int64_t steps, int64_t first,
             memcpy(y + (r * T + t) * N * H, out + r * steps * N * H, (size_t)(steps * N * H) * sizeof *y);
     }
     gi_stream_free(s);
+    free(x), free(out), free(c), free(hn), free(cn);
+}
+
+static void run(const problem *p, const char *isa, int64_t steps, int64_t first, int64_t rows, float *y, float *h) {
+    built made = build(p, isa, steps);
+    run_built(p, &made, steps, first, rows, y, h);
     gi_program_free(made.program);
-    free(made.packed), free(x), free(out), free(c), free(hn), free(cn);
+    free(made.packed);
 }
 
 static double worst_error(const problem *p, const float *y) {
@@ -247,25 +252,10 @@ static void check_teams(void) {
     printf("teams: 1 to 5 members\n");
 }
 
-/* The first step of row 0, of a program whose weights may have changed since. */
-static void first_step(const problem *p, const built *made, float *y) {
-    const int64_t H = p->cell.hidden_size;
-    gi_error err = {0};
-    gi_stream *s = gi_stream_create(made->program, 1, &err);
-    float *h = random_floats(H, 0), *c = random_floats(H, 0), *hn = random_floats(H, 0), *cn = random_floats(H, 0);
-    memcpy(h, p->h0, (size_t)H * sizeof *h), memcpy(c, p->c0, (size_t)H * sizeof *c);
-    gi_stream_use_team(s, team);
-    gi_stream_bind(s, made->x, p->x, &err), gi_stream_bind(s, made->h0, h, &err), gi_stream_bind(s, made->c0, c, &err);
-    gi_stream_bind(s, made->hn, hn, &err), gi_stream_bind(s, made->cn, cn, &err), gi_stream_bind(s, made->y, y, &err);
-    CHECK(gi_stream_step(s, &err) == GI_OK, "first step: %s", err.text);
-    gi_stream_free(s);
-    free(h), free(c), free(hn), free(cn);
-}
-
 /* A step does not read the weights of inputs that are zero: they may be NaN, if nobody says so. */
 static void check_zero_inputs(void) {
     enum { I = 128, H = SIZE_MAX_ };
-    float y[2][H];
+    float y[2][H], h[H];
     for (int i = 0; i < 3 * 4 * 2; i++) {
         const int kind = (const int[]){GI_LSTM, GI_GRU, GI_GRU, GI_RNN}[i / 3 % 4];
         const char *isa = gi_kernels_list(i % 3);
@@ -275,13 +265,13 @@ static void check_zero_inputs(void) {
             if (k % 3) p.x[k] = 0;
         team = i < 12 ? NULL : gi_team_create(2, 0, NULL);
         built made = build(&p, isa, 1);
-        first_step(&p, &made, y[0]);
+        run_built(&p, &made, 1, 0, 1, y[0], h);
         for (int64_t k = 0; k < p.G * H * I; k++)
             if (k % I % 3) p.W[k] = NAN;
         gi_cell_pack(&p.cell, p.W, p.R, p.B, p.P, made.packed, NULL);
         CHECK(made.packed[GI_W_IS_FINITE] == 0, "zeros: NaN is finite");
         made.packed[GI_W_IS_FINITE] = 1;
-        first_step(&p, &made, y[1]);
+        run_built(&p, &made, 1, 0, 1, y[1], h);
         CHECK(!memcmp(y[0], y[1], sizeof y[0]), "zeros: %s kind %d reads their weights", isa, kind);
         gi_team_free(team);
         team = NULL;
