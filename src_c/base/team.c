@@ -13,7 +13,7 @@
 enum { AWAKE_NS = 50 * 1000, RETRY_NS = 1000 * 1000, SPINS_PER_LOOK = 64, CACHE_LINE = 64 };
 
 typedef struct member {
-    _Alignas(CACHE_LINE) atomic_llong begun;   /* phases whose share of this number somebody has taken */
+    _Alignas(CACHE_LINE) atomic_llong begun;   /* of its shares, in all phases of this turn, those that somebody has taken */
     struct gi_team *team;
     int index;
     pthread_t thread;
@@ -189,17 +189,20 @@ int gi_team_run(gi_team *team, gi_team_work *work, void *arg) {
     return ready;
 }
 
-static int take(member *owner, int64_t phase) {
+/* The next of the owner's shares `from` .. from + each - 1, counted from there; or -1. */
+static int take(member *owner, int64_t from, int each) {
     long long begun = atomic_load_explicit(&owner->begun, memory_order_relaxed);
-    return begun == phase && atomic_compare_exchange_strong(&owner->begun, &begun, phase + 1);
+    while (begun < from + each)
+        if (atomic_compare_exchange_weak(&owner->begun, &begun, begun + 1)) return (int)(begun - from);
+    return -1;
 }
 
 void gi_team_meet(const gi_seat *seat) {
     gi_team *team = seat->team;
-    if (team) await(&team->meeting, &team->done, seat->phase * team->members, AWAKE_NS);
+    if (team) await(&team->meeting, &team->done, seat->begun * team->members, AWAKE_NS);
 }
 
-void gi_team_phase(gi_seat *seat, gi_team_share *share, void *arg) {
+void gi_team_phase(gi_seat *seat, int each, gi_team_share *share, void *arg) {
     gi_team *team = seat->team;
     if (!team) {
         share(arg, 0, 1);
@@ -208,14 +211,16 @@ void gi_team_phase(gi_seat *seat, gi_team_share *share, void *arg) {
     gi_team_meet(seat);
     const int members = team->members;
     for (int i = 0; i < members; i++) {
-        const int number = (seat->member + i) % members;
-        if (!take(&team->each[number], seat->phase)) continue;
-        share(arg, number, members);
-        raise_count(&team->meeting, &team->done);
+        const int owner = (seat->member + i) % members;
+        for (int number; (number = take(&team->each[owner], seat->begun, each)) >= 0;) {
+            share(arg, owner * each + number, members * each);
+            raise_count(&team->meeting, &team->done);
+        }
     }
-    seat->phase++;
+    seat->begun += each;
 }
 
+int gi_team_size(const gi_team *team) { return team->wanted; }
 int gi_team_is_hot(const gi_team *team) { return team->keep_hot_ns > 0; }
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */

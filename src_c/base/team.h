@@ -1,13 +1,13 @@
-/* A team: threads that share one piece of work. It is done in phases, a phase in shares. Every member has a share of its own, so
- * that a core keeps what that share reads in its own cache; a share that nobody has begun is taken by whoever is free, so
+/* A team: threads that share one piece of work. It is done in phases, a phase in shares. Every member has shares of its own, so
+ * that a core keeps what they read in its own cache; a share that nobody has begun is taken by whoever is free, so
  * that a member that is still waking up, or loses its core to another program between shares, delays nobody. One that
  * loses it amid a share is waited for: awake for some microseconds, then asleep. */
 #ifndef GI_TEAM_H
 #define GI_TEAM_H
 #include "../gateinfer.h"
 
-/* Where a member is in the work. Alone: team NULL, member 0. */
-typedef struct gi_seat { gi_team *team; int member; int64_t phase; } gi_seat;
+/* Where a member is in the work: `begun` counts each member's shares in the phases before. Alone: team NULL, member 0. */
+typedef struct gi_seat { gi_team *team; int member; int64_t begun; } gi_seat;
 
 /* Runs on every member that comes in time, the caller of gi_team_run being one. All go through the same phases. */
 typedef void gi_team_work(void *arg, gi_seat *seat);
@@ -18,11 +18,13 @@ typedef void gi_team_share(void *arg, int share, int shares);
  * fork; the missing ones are tried again after a
  * millisecond or more. */
 int gi_team_run(gi_team *team, gi_team_work *work, void *arg);
+int gi_team_size(const gi_team *team);   /* members asked for */
 /* Its workers, if it has any, wait awake for the next work for a while: nobody has to be woken then. */
 int gi_team_is_hot(const gi_team *team);
 /* Begins when all shares of the phases before are done, and returns when all of this one are begun: between phases a member
- * touches nothing that shares write, unless it has met the others. */
-void gi_team_phase(gi_seat *seat, gi_team_share *share, void *arg);
+ * touches nothing that shares write, unless it has met the others. each: shares of every member, the same number for all of
+ * them; with several, those of one who comes late are not all left to one other. */
+void gi_team_phase(gi_seat *seat, int each, gi_team_share *share, void *arg);
 /* Returns when all shares of the phases so far are done. */
 void gi_team_meet(const gi_seat *seat);
 

@@ -120,7 +120,7 @@ _Static_assert(GI_AHEAD_ROWS % 4 == 0, "turn_share");
 static const gi_ahead *aim_ahead(gi_hoist *h, gi_seat *seat) {
     const gi_layer *l = h->layer;
     if (h->end == l->T) return NULL;
-    gi_team_phase(seat, turn_share, h);
+    gi_team_phase(seat, 1, turn_share, h);
     h->next.x = l->ahead.p, h->next.steps = h->end - h->first;
     h->next.pre = gi_series_at(&l->pre, GI_AHEAD_ROWS - h->slot), h->next.pre_stride = l->pre.t_stride;
     return &h->next;
@@ -128,7 +128,7 @@ static const gi_ahead *aim_ahead(gi_hoist *h, gi_seat *seat) {
 
 void gi_hoist_next(gi_hoist *h, gi_seat *seat, gi_step *s) {
     h->first = h->end, h->end = end_of(h, h->first);
-    if (!h->looks_ahead || h->first == 0) gi_team_phase(seat, hoist_share, h);
+    if (!h->looks_ahead || h->first == 0) gi_team_phase(seat, 1, hoist_share, h);
     else h->slot = GI_AHEAD_ROWS - h->slot;
     s->ahead = h->looks_ahead ? aim_ahead(h, seat) : NULL;
 }

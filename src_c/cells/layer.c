@@ -1,5 +1,5 @@
 /* A layer over time: the input products of a chunk of steps (hoist.c), then the recurrent steps one by one. A team shares the
- * rows where there are many, else the units of every step; neither changes a bit. Every member goes through all steps with a
+ * units of every step, or the rows where steps are small; neither changes a bit. Every member goes through all steps with a
  * record of its own, so that it knows where each step reads and writes. */
 #include "../base/fpmode.h"
 #include "../base/team.h"
@@ -42,14 +42,25 @@ static void aim_step(const gi_layer *l, gi_step *s, int64_t index, int64_t t) {
     s->c_next = c->p, s->c_next_stride = c->m_stride;
 }
 
+static int64_t r_size(const gi_cell *cell) { return gi_cell_gates(cell) * cell->hidden_size * cell->hidden_size; }
+
+/* Nanoseconds of a step, roughly: per lane of a vector a core makes about 1 multiply-add of R h in one, beside those of W x (0.3
+ * with one lane, 1.5 with eight), and 3 where several rows meet a weight. */
+static int64_t step_ns(const gi_layer *l) {
+    return l->M * r_size(l->cell) / (l->kernels->lanes * (l->M < 3 ? l->M : 3));
+}
+
+static int64_t unit_width(const gi_cell *cell) {
+    const int grouped = cell->kind == GI_RNN || (cell->kind == GI_GRU && !cell->linear_before_reset);
+    return grouped ? GI_DENSE_GROUP : 1;
+}
+
 /* One kernel over the units of a step; members take parts of its blocks. */
 typedef struct kernel_call { void (*kernel)(const gi_step *s); const gi_step *step; } kernel_call;
 
 static void unit_share(void *arg, int share, int shares) {
     const kernel_call *call = arg;
-    const gi_cell *cell = call->step->cell;
-    const int grouped = cell->kind == GI_RNN || (cell->kind == GI_GRU && !cell->linear_before_reset);
-    const int64_t blocks = gi_blocks(cell->hidden_size), width = grouped ? GI_DENSE_GROUP : 1;
+    const int64_t blocks = gi_blocks(call->step->cell->hidden_size), width = unit_width(call->step->cell);
     gi_step part = *call->step;
     int64_t first;
     const int64_t count = gi_share_of(gi_groups(blocks, width), 1, share, shares, &first);
@@ -57,16 +68,25 @@ static void unit_share(void *arg, int share, int shares) {
     call->kernel(&part);
 }
 
+/* A layer of one step for which members are woken: shares of each, so that however late one comes, there are some left for
+ * it; unless a share took longer than that. */
+enum { LATE_SHARES = 8, LATE_NS = 130 * 1000 };
+
+static int shares_of_each(const gi_layer *l, const gi_seat *seat) {
+    const int comes_late = l->T == 1 && !gi_team_is_hot(seat->team);
+    return comes_late && step_ns(l) < LATE_NS ? LATE_SHARES : 1;
+}
+
 /* Small cells take less time than the record of a share. */
-static void run_kernel(gi_seat *seat, void (*kernel)(const gi_step *s), const gi_step *s) {
+static void run_kernel(const gi_layer *l, gi_seat *seat, void (*kernel)(const gi_step *s), const gi_step *s) {
     if (!seat->team) kernel(s);
-    else gi_team_phase(seat, unit_share, &(kernel_call){kernel, s});
+    else gi_team_phase(seat, shares_of_each(l, seat), unit_share, &(kernel_call){kernel, s});
 }
 
 static void cell_step(const gi_layer *l, gi_seat *seat, const gi_step *s) {
     const gi_cell_way way = gi_cell_way_of(l->kernels, l->cell, l->M);
-    run_kernel(seat, way.kernel, s);
-    if (way.then) run_kernel(seat, way.then, s);
+    run_kernel(l, seat, way.kernel, s);
+    if (way.then) run_kernel(l, seat, way.then, s);
 }
 
 /* All steps. The state of the last one is where `s` points then. */
@@ -108,7 +128,7 @@ static void row_share(void *arg, int share, int shares) {
     if (count) run_alone(&rows);
 }
 
-static void share_rows(void *arg, gi_seat *seat) { gi_team_phase(seat, row_share, arg); }
+static void share_rows(void *arg, gi_seat *seat) { gi_team_phase(seat, 1, row_share, arg); }
 
 gi_layer gi_layer_rows(const gi_layer *whole, int64_t first, int64_t count) {
     gi_layer part = *whole;
@@ -120,16 +140,21 @@ gi_layer gi_layer_rows(const gi_layer *whole, int64_t first, int64_t count) {
     return part;
 }
 
-/* Waking a thread takes some microseconds and a meeting a fraction of one: smaller work is done sooner alone. Multiply-adds of R h
- * per lane of a vector: with those of W x, a core does about 1 in a nanosecond (0.3 with one lane, 1.5 with eight). A layer is shared
- * from TEAM_MACS on, from HOT_MACS if nobody has to be woken, and by units from STEP_MACS in a step. */
-enum { TEAM_MACS = 25 * 1000, HOT_MACS = 3 * 1000, STEP_MACS = 3 * 1000, TEAM_ROWS = 8 };
+/* Waking a thread takes some microseconds and a meeting a fraction of one: smaller work is done sooner alone. A layer is shared from
+ * TEAM_NS on, from HOT_NS if nobody has to be woken, and by units from STEP_NS in a step. Many rows are shared by units only from
+ * FAR_R floats of R on: then a core keeps its part of the weights, of which all do not fit in its L2. */
+enum { TEAM_NS = 25 * 1000, HOT_NS = 3 * 1000, STEP_NS = 3 * 1000, FAR_R = 100 * 1000, TEAM_ROWS = 8 };
+
+/* By units, no member has more than a ninth above its part. */
+static int is_even(const gi_layer *l) {
+    const int64_t groups = gi_groups(gi_blocks(l->cell->hidden_size), unit_width(l->cell)), members = gi_team_size(l->team);
+    return gi_groups(groups, members) * members <= groups + groups / 8;
+}
 
 static gi_team_work *how_to_share(const gi_layer *l) {
-    const int64_t step = l->M * gi_cell_gates(l->cell) * l->cell->hidden_size * l->cell->hidden_size;
-    const int64_t lanes = l->kernels->lanes;
-    if (!l->team || step * l->T < (gi_team_is_hot(l->team) ? HOT_MACS : TEAM_MACS) * lanes) return NULL;
-    return l->M >= TEAM_ROWS ? share_rows : step >= STEP_MACS * lanes ? share_units : NULL;
+    if (!l->team || step_ns(l) * l->T < (gi_team_is_hot(l->team) ? HOT_NS : TEAM_NS)) return NULL;
+    if (l->M >= TEAM_ROWS && (r_size(l->cell) < FAR_R || !is_even(l))) return share_rows;
+    return step_ns(l) >= STEP_NS ? share_units : NULL;
 }
 
 int gi_layer_is_shared(const gi_layer *layer) { return how_to_share(layer) != NULL; }

@@ -230,24 +230,37 @@ static void check_cells(void) {
     printf("cells: float64, tables, chunks, rows, 16-bit weights\n");
 }
 
-/* Large enough to be shared: units of every step, or rows. The last of their groups has two blocks. */
+/* In chunks of T and of `steps` steps, `rows` program rows. */
+static void check_members(const problem *p, int64_t rows, int64_t steps) {
+    const int64_t H = p->cell.hidden_size, ny = rows * p->T * p->N * H, nh = rows * p->N * H;
+    float *alone = random_floats(ny, 0), *y = random_floats(ny, 0), *h = random_floats(nh, 0), *h_alone = random_floats(nh, 0);
+    run(p, "scalar", p->T, 0, rows, alone, h_alone);
+    for (int members = 1; members <= 5; members++) {
+        team = gi_team_create(members, 0, NULL);
+        for (int part = 0; part < 2; part++) {
+            run(p, "auto", part ? steps : p->T, 0, rows, y, h);
+            CHECK(!memcmp(y, alone, (size_t)ny * sizeof *y), "team: other bits of %d rows, H = %d", (int)(rows * p->N), (int)H);
+            CHECK(part || !memcmp(h, h_alone, (size_t)nh * sizeof *h), "team: other states");
+        }
+        gi_team_free(team);
+        team = NULL;
+    }
+    free(alone), free(y), free(h), free(h_alone);
+}
+
+/* Large enough to be shared: units of every step, or rows. The last of their groups has two blocks. Wide ones by units also
+ * with many rows, and single steps of them in more shares than members. */
 static void check_teams(void) {
-    enum { I = 75 /* enough to look ahead with 48 KiB of L1 */, T = 27 };
+    enum { I = 75 /* enough to look ahead with 48 KiB of L1 */, T = 27, WIDE = 508, WIDE_T = 3 };
     for (int kind = GI_LSTM; kind <= GI_RNN; kind++)
         for (int variant = 0; variant < 4; variant++) {
-            const int64_t N = variant < 2 ? 1 : 11, rows = N == 1 ? 1 : 2, H = kind == GI_RNN ? 268 : 140;
-            problem p = make_problem(kind, variant & 1, I, H, T, N);
-            const int64_t ny = rows * T * N * H, nh = rows * N * H;
-            float *alone = random_floats(ny, 0), *y = random_floats(ny, 0), *h = random_floats(nh, 0), *h_alone = random_floats(nh, 0);
-            run(&p, "scalar", T, 0, rows, alone, h_alone);
-            for (int members = 1; members <= 5; members++) {
-                team = gi_team_create(members, 0, NULL);
-                run(&p, "auto", T, 0, rows, y, h);
-                CHECK(!memcmp(y, alone, (size_t)ny * sizeof *y) && !memcmp(h, h_alone, (size_t)nh * sizeof *h), "team: other bits");
-                gi_team_free(team);
-                team = NULL;
-            }
-            free(alone), free(y), free(h), free(h_alone), free_problem(&p);
+            const int64_t N = variant < 2 ? 1 : 11;
+            problem p = make_problem(kind, variant & 1, I, kind == GI_RNN ? 268 : 140, T, N);
+            check_members(&p, N == 1 ? 1 : 2, 9);
+            free_problem(&p);
+            problem wide = make_problem(kind, variant & 1, I, WIDE, WIDE_T, N);
+            check_members(&wide, 1, 1);
+            free_problem(&wide);
         }
     printf("teams: 1 to 5 members\n");
 }

@@ -22,24 +22,31 @@ int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
     return 0;
 }
 
-typedef struct tally { atomic_int done[PHASES][GI_TEAM_MAX]; atomic_int early; } tally;
-typedef struct phase_of { tally *all; int phase, shares; } phase_of;
+enum { MOST_EACH = 3 };
+typedef struct tally { atomic_int done[PHASES][MOST_EACH * GI_TEAM_MAX]; atomic_int early; } tally;
+typedef struct phase_of { tally *all; int phase; } phase_of;
+
+static int each_of(int phase) { return 1 + phase % MOST_EACH; }
+
+static int is_complete(const tally *t, int phase, int members) {
+    for (int i = 0; i < MOST_EACH * GI_TEAM_MAX; i++)
+        if (atomic_load(&t->done[phase][i]) != (i < members * each_of(phase))) return 0;
+    return 1;
+}
 
 static void mark(void *arg, int share, int shares) {
     const phase_of *p = arg;
-    for (int i = 0; p->phase > 0 && i < shares; i++)   /* the phase before is complete */
-        if (atomic_load(&p->all->done[p->phase - 1][i]) != 1) atomic_fetch_add(&p->all->early, 1);
+    if (p->phase > 0 && !is_complete(p->all, p->phase - 1, shares / each_of(p->phase))) atomic_fetch_add(&p->all->early, 1);
     atomic_fetch_add(&p->all->done[p->phase][share], 1);
 }
 
 static void all_phases(void *arg, gi_seat *seat) {
-    for (int phase = 0; phase < PHASES; phase++) gi_team_phase(seat, mark, &(phase_of){arg, phase, 0});
+    for (int phase = 0; phase < PHASES; phase++) gi_team_phase(seat, each_of(phase), mark, &(phase_of){arg, phase});
 }
 
-static int complete(const tally *t, int shares) {
+static int complete(const tally *t, int members) {
     for (int phase = 0; phase < PHASES; phase++)
-        for (int i = 0; i < shares; i++)
-            if (atomic_load(&t->done[phase][i]) != 1) return 0;
+        if (!is_complete(t, phase, members)) return 0;
     return atomic_load(&t->early) == 0;
 }
 
@@ -85,7 +92,7 @@ static void check_busy(void) {
 }
 
 static void count_share(void *arg, int share, int shares) { if (share == 0) *(int *)arg = shares; }
-static void count_members(void *arg, gi_seat *seat) { gi_team_phase(seat, count_share, arg); }
+static void count_members(void *arg, gi_seat *seat) { gi_team_phase(seat, 1, count_share, arg); }
 
 /* Members at work, the caller included. Missing ones are tried once a millisecond. */
 static int members_at_work(gi_team *team) {
@@ -141,7 +148,7 @@ static void come_late(void *arg, int share, int shares) {
 }
 
 static void late_phases(void *arg, gi_seat *seat) {
-    for (int phase = 0; phase < LATE_PHASES; phase++) gi_team_phase(seat, come_late, arg);
+    for (int phase = 0; phase < LATE_PHASES; phase++) gi_team_phase(seat, 1, come_late, arg);
     gi_team_meet(seat);
     if (atomic_load((atomic_int *)arg) != LATE_PHASES * 3) atomic_fetch_add((atomic_int *)arg, 1000);
 }
