@@ -41,7 +41,9 @@ def _assert_same(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
     [(140, 1, 1), (140, 40, 1), (140, 11, 5), (140, 4, 16), (140, 1, 64), (512, 1, 1), (512, 1, 16), (512, 3, 16)],
 )
 @pytest.mark.parametrize("op", KINDS)
-def test_the_bits_do_not_depend_on_threads(op: str, hidden: int, seq: int, batch: int, threads: int, keep_hot: float) -> None:
+def test_the_bits_do_not_depend_on_threads(
+    op: str, hidden: int, seq: int, batch: int, threads: int, keep_hot: float
+) -> None:
     frames = _frames(seq, batch)
     expected = _outputs(_stream(op, hidden, seq, batch), frames)
     _assert_same(_outputs(_stream(op, hidden, seq, batch, threads=threads, keep_hot=keep_hot), frames), expected)
