@@ -15,8 +15,7 @@ typedef void gi_team_share(void *arg, int share, int shares);
 
 /* Returns when all is done; or 0, and nothing has run, when there is nobody but the caller or the team is at work for somebody
  * else: the caller does it alone then. Workers start at the first call, no more than there are CPUs for, and anew after a
- * fork; the missing ones are tried again after a
- * millisecond or more. */
+ * fork; the missing ones are tried again after a millisecond or more. */
 int gi_team_run(gi_team *team, gi_team_work *work, void *arg);
 int gi_team_size(const gi_team *team);   /* members asked for */
 /* Its workers, if it has any, wait awake for the next work for a while: nobody has to be woken then. */

@@ -24,8 +24,24 @@ void gi_cell_project(const gi_kernels *kernels, const gi_cell *cell, const float
     gi_fpmode_leave(&caller);
 }
 
-/* pre [slot .., M, lines * 16] = bias + W x for the times first .. first + steps - 1. */
-static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t slot) {
+/* The first of the times of steps first .. end - 1. */
+static int64_t time_of(const gi_layer *l, int64_t first, int64_t end) { return l->reverse ? l->T - end : first; }
+
+/* Of `p`, all lines are left out but those of the groups that a share takes. */
+static void take_groups(gi_product *p, int share, int shares) {
+    const int64_t lines = p->width / GI_BLOCK;
+    int64_t first;
+    const int64_t count = gi_share_of(gi_groups(lines, p->lines), 1, share, shares, &first);
+    const int64_t from = gi_group_at(lines, p->lines, first), to = gi_group_at(lines, p->lines, first + count);
+    p->panels += from * gi_line_floats(p->weights, p->depth);
+    p->start += from * GI_BLOCK, p->out += from * GI_BLOCK, p->width = (to - from) * GI_BLOCK;
+}
+
+/* pre [chunk, M, lines * 16] = bias + W x. Members take parts of the lines, those whose steps they prefer. */
+static void hoist_share(void *arg, int share, int shares) {
+    const gi_hoist *h = arg;
+    const gi_layer *l = h->layer;
+    const int64_t steps = h->end - h->first, first = time_of(l, h->first, h->end);
     const int64_t M = l->M;
     const int merged = l->x.t_stride == M * l->x.m_stride && l->pre.t_stride == M * l->pre.m_stride;
     const int by_row = !merged && M <= steps;
@@ -33,10 +49,11 @@ static void hoist_input(const gi_layer *l, int64_t first, int64_t steps, int64_t
     gi_product p = gi_cell_projection(l->cell, l->at, l->packed);
     p.rows = merged ? M * steps : by_row ? steps : M;
     p.x_stride = by_row ? l->x.t_stride : l->x.m_stride, p.out_stride = by_row ? l->pre.t_stride : l->pre.m_stride;
+    p.x = gi_series_at(&l->x, first), p.out = l->pre.p;
+    take_groups(&p, share, shares);
     for (int64_t i = 0; i < calls; i++) {
-        p.x = l->x.p + first * l->x.t_stride + i * (by_row ? l->x.m_stride : l->x.t_stride);
-        p.out = l->pre.p + slot * l->pre.t_stride + i * (by_row ? l->pre.m_stride : l->pre.t_stride);
         l->kernels->product(&p);
+        p.x += by_row ? l->x.m_stride : l->x.t_stride, p.out += by_row ? l->pre.m_stride : l->pre.t_stride;
     }
 }
 
@@ -81,22 +98,11 @@ void gi_hoist_start(gi_hoist *h, const gi_layer *l) {
     h->looks_ahead = l->M == 1 && l->T >= AHEAD_STEPS && l->ahead.p && l->at->plain && !has_peephole;
 }
 
-/* The end of a chunk that begins at step `first`, and the first of its times. What one looks ahead for is a whole chunk: the first
- * takes what is left over. */
+/* The end of a chunk that begins at step `first`. What one looks ahead for is a whole chunk: the first takes what is left over. */
 static int64_t end_of(const gi_hoist *h, int64_t first) {
     const int64_t left = h->layer->T - first, part = left % GI_AHEAD_ROWS;
     if (h->looks_ahead) return first + (part ? part : GI_AHEAD_ROWS);
     return first + (left < h->layer->pre_steps ? left : h->layer->pre_steps);
-}
-
-static int64_t time_of(const gi_layer *l, int64_t first, int64_t end) { return l->reverse ? l->T - end : first; }
-
-/* Members take parts of the chunk's times. */
-static void hoist_share(void *arg, int share, int shares) {
-    const gi_hoist *h = arg;
-    int64_t from;
-    const int64_t count = gi_share_of(h->end - h->first, 1, share, shares, &from);
-    if (count) hoist_input(h->layer, time_of(h->layer, h->first, h->end) + from, count, from);
 }
 
 /* ahead [I][GI_AHEAD_ROWS] = x of the next chunk, four rows at once, which a compiler makes vectors of. Members take parts of

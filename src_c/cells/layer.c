@@ -1,5 +1,5 @@
 /* A layer over time: the input products of a chunk of steps (hoist.c), then the recurrent steps one by one. A team shares the
- * units of every step, or the rows where steps are small; neither changes a bit. Every member goes through all steps with a
+ * units of every step, or many rows if that is better; neither changes a bit. Every member goes through all steps with a
  * record of its own, so that it knows where each step reads and writes. */
 #include "../base/fpmode.h"
 #include "../base/team.h"
@@ -44,8 +44,8 @@ static void aim_step(const gi_layer *l, gi_step *s, int64_t index, int64_t t) {
 
 static int64_t r_size(const gi_cell *cell) { return gi_cell_gates(cell) * cell->hidden_size * cell->hidden_size; }
 
-/* Nanoseconds of a step, roughly: per lane of a vector a core makes about 1 multiply-add of R h in one, beside those of W x (0.3
- * with one lane, 1.5 with eight), and 3 where several rows meet a weight. */
+/* Nanoseconds of a step, roughly: in one of them a core makes about 1 multiply-add of R h per lane of a vector, beside those of W x
+ * (0.3 with one lane, 1.5 with eight); with two rows 2, with more 3, since a weight serves several. */
 static int64_t step_ns(const gi_layer *l) {
     return l->M * r_size(l->cell) / (l->kernels->lanes * (l->M < 3 ? l->M : 3));
 }
@@ -68,19 +68,18 @@ static void unit_share(void *arg, int share, int shares) {
     call->kernel(&part);
 }
 
-/* A layer of one step for which members are woken: shares of each, so that however late one comes, there are some left for
- * it; unless a share took longer than that. */
+/* A layer of one step for which members are woken: shares of each, so that when one comes, 15 to 25 us late, some of its own are
+ * left. Of two members' longer steps a single share takes longer than that anyway. */
 enum { LATE_SHARES = 8, LATE_NS = 130 * 1000 };
 
-static int shares_of_each(const gi_layer *l, const gi_seat *seat) {
-    const int comes_late = l->T == 1 && !gi_team_is_hot(seat->team);
-    return comes_late && step_ns(l) < LATE_NS ? LATE_SHARES : 1;
+static int shares_of_each(const gi_layer *l) {
+    return l->T == 1 && !gi_team_is_hot(l->team) && step_ns(l) < LATE_NS ? LATE_SHARES : 1;
 }
 
 /* Small cells take less time than the record of a share. */
 static void run_kernel(const gi_layer *l, gi_seat *seat, void (*kernel)(const gi_step *s), const gi_step *s) {
     if (!seat->team) kernel(s);
-    else gi_team_phase(seat, shares_of_each(l, seat), unit_share, &(kernel_call){kernel, s});
+    else gi_team_phase(seat, shares_of_each(l), unit_share, &(kernel_call){kernel, s});
 }
 
 static void cell_step(const gi_layer *l, gi_seat *seat, const gi_step *s) {
@@ -145,10 +144,10 @@ gi_layer gi_layer_rows(const gi_layer *whole, int64_t first, int64_t count) {
  * FAR_R floats of R on: then a core keeps its part of the weights, of which all do not fit in its L2. */
 enum { TEAM_NS = 25 * 1000, HOT_NS = 3 * 1000, STEP_NS = 3 * 1000, FAR_R = 100 * 1000, TEAM_ROWS = 8 };
 
-/* By units, no member has more than a ninth above its part. */
+/* No member has more than an eighth more to do by units than by rows. */
 static int is_even(const gi_layer *l) {
     const int64_t groups = gi_groups(gi_blocks(l->cell->hidden_size), unit_width(l->cell)), members = gi_team_size(l->team);
-    return gi_groups(groups, members) * members <= groups + groups / 8;
+    return 8 * gi_groups(groups, members) * l->M <= 9 * gi_groups(l->M, members) * groups;
 }
 
 static gi_team_work *how_to_share(const gi_layer *l) {

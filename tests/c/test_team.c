@@ -1,4 +1,5 @@
-/* Teams: every share of every phase is done once, whoever comes; a busy team is not waited for. Exit status 1 on any failure. */
+/* Teams: every share of every phase is done once, whoever comes and by whoever is free; a busy team is not waited for.
+ * Exit status 1 on any failure. */
 #define _GNU_SOURCE
 #include "../../src_c/base/team.h"
 #include "check.h"
@@ -22,7 +23,7 @@ int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
     return 0;
 }
 
-enum { MOST_EACH = 3 };
+enum { MOST_EACH = 8 };
 typedef struct tally { atomic_int done[PHASES][MOST_EACH * GI_TEAM_MAX]; atomic_int early; } tally;
 typedef struct phase_of { tally *all; int phase; } phase_of;
 
@@ -164,6 +165,34 @@ static void check_late(void) {
     check_group("team", "who waits long sleeps", 2, failed);
 }
 
+enum { BEGUN = 4, BEGUN_RUNS = 3, PATIENCE_MS = 5000 };
+static _Thread_local int is_worker;
+
+/* A worker stays in its share until all others are done: by the caller, who takes those that the worker has not begun. */
+static void stay(void *arg, int share, int shares) {
+    (void)share;
+    atomic_int *done = arg;
+    for (int ms = 0; is_worker && ms < PATIENCE_MS && atomic_load(done) < shares - 1; ms++) usleep(1000);
+    if (!is_worker) usleep(3000);   /* so that the worker comes */
+    atomic_fetch_add(done, is_worker && atomic_load(done) < shares - 1 ? 1000 : 1);
+}
+
+static void stay_in_one(void *arg, gi_seat *seat) {
+    is_worker = seat->member > 0;
+    gi_team_phase(seat, BEGUN, stay, arg);
+}
+
+static void check_taken_over(void) {
+    gi_team *team = gi_team_create(2, 0, NULL);
+    long failed = 0;
+    for (int run = 0; run < BEGUN_RUNS; run++) {
+        atomic_int done = 0;
+        failed += !gi_team_run(team, stay_in_one, &done) || atomic_load(&done) != 2 * BEGUN;
+    }
+    gi_team_free(team);
+    check_group("team", "shares nobody has begun are anybody's", BEGUN_RUNS, failed);
+}
+
 typedef struct fork_case { gi_team *team; int status; } fork_case;
 
 /* Another process goes on with a team that is at work: twice, the second time with the threads it has by then. */
@@ -212,6 +241,7 @@ int main(void) {
     check_cpus();
     check_failed_start();
     check_late();
+    check_taken_over();
     check_fork();
     check_shares();
     gi_error err;
