@@ -37,7 +37,7 @@ static void take_groups(gi_product *p, int share, int shares) {
     p->start += from * GI_BLOCK, p->out += from * GI_BLOCK, p->width = (to - from) * GI_BLOCK;
 }
 
-/* pre [chunk, M, lines * 16] = bias + W x. Members take parts of the lines, those whose steps they prefer. */
+/* pre [chunk, M, lines * 16] = bias + W x. Members take parts of the lines: those of their units, nearly. */
 static void hoist_share(void *arg, int share, int shares) {
     const gi_hoist *h = arg;
     const gi_layer *l = h->layer;

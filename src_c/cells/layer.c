@@ -69,7 +69,7 @@ static void unit_share(void *arg, int share, int shares) {
 }
 
 /* A layer of one step for which members are woken: shares of each, so that when one comes, 15 to 25 us late, some of its own are
- * left. Of two members' longer steps a single share takes longer than that anyway. */
+ * left. From LATE_NS on, a single share of two members takes longer than that by far. */
 enum { LATE_SHARES = 8, LATE_NS = 130 * 1000 };
 
 static int shares_of_each(const gi_layer *l) {

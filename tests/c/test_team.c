@@ -165,32 +165,34 @@ static void check_late(void) {
     check_group("team", "who waits long sleeps", 2, failed);
 }
 
-enum { BEGUN = 4, BEGUN_RUNS = 3, PATIENCE_MS = 5000 };
-static _Thread_local int is_worker;
+enum { BEGUN = 4, PATIENCE_MS = 20000 };
+typedef struct stay_case { int caller_stays; atomic_int done; } stay_case;
+static _Thread_local int is_caller;
 
-/* A worker stays in its share until all others are done: by the caller, who takes those that the worker has not begun. */
+/* The caller or the worker stays in its share until all others are done: by the other one, who takes those nobody has begun. */
 static void stay(void *arg, int share, int shares) {
     (void)share;
-    atomic_int *done = arg;
-    for (int ms = 0; is_worker && ms < PATIENCE_MS && atomic_load(done) < shares - 1; ms++) usleep(1000);
-    if (!is_worker) usleep(3000);   /* so that the worker comes */
-    atomic_fetch_add(done, is_worker && atomic_load(done) < shares - 1 ? 1000 : 1);
+    stay_case *c = arg;
+    const int stays = is_caller == c->caller_stays;
+    for (int ms = 0; stays && ms < PATIENCE_MS && atomic_load(&c->done) < shares - 1; ms++) usleep(1000);
+    if (!stays) usleep(3000);   /* so that who stays has come */
+    atomic_fetch_add(&c->done, stays && atomic_load(&c->done) < shares - 1 ? 1000 : 1);
 }
 
 static void stay_in_one(void *arg, gi_seat *seat) {
-    is_worker = seat->member > 0;
+    is_caller = seat->member == 0;
     gi_team_phase(seat, BEGUN, stay, arg);
 }
 
 static void check_taken_over(void) {
     gi_team *team = gi_team_create(2, 0, NULL);
     long failed = 0;
-    for (int run = 0; run < BEGUN_RUNS; run++) {
-        atomic_int done = 0;
-        failed += !gi_team_run(team, stay_in_one, &done) || atomic_load(&done) != 2 * BEGUN;
+    for (int run = 0; run < 6; run++) {
+        stay_case c = {.caller_stays = run & 1};
+        failed += !gi_team_run(team, stay_in_one, &c) || atomic_load(&c.done) != 2 * BEGUN;
     }
     gi_team_free(team);
-    check_group("team", "shares nobody has begun are anybody's", BEGUN_RUNS, failed);
+    check_group("team", "shares nobody has begun are anybody's", 6, failed);
 }
 
 typedef struct fork_case { gi_team *team; int status; } fork_case;
