@@ -2,17 +2,15 @@
 
 .venv/bin/python -m bench.tail [--steps 1000000] [--cpu 0]
 
-Every step is timed on its own with `perf_counter_ns`, whose own time is not taken off. What another process, the kernel
-or the host takes from this core counts as well. So every model takes turns with a loop that takes about as long, but
-computes nothing and touches no memory: the last column says how even that is on this machine.
+Every step is timed on its own. What another process, the kernel or the host takes from this core counts as well. So
+every model takes turns with a loop that takes about as long, but computes nothing and touches no memory: the last column
+says how even that is on this machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import os
-import time
 from collections.abc import Callable
 from itertools import repeat
 
@@ -20,11 +18,14 @@ import numpy as np
 
 import gateinfer as gi
 from bench.cases import Layer, layer_model, zoo_case, zoo_names
+from gateinfer.bench import Comparison, interleave
 
 SIZES = (16, 64, 128, 256)
-WARM_UP = 1000
-STRETCH = 100
-PASSES = 100
+TURN = 100
+"""Steps, or loops, that come one after the other."""
+
+TRIAL_ROUNDS = 10
+TRIAL_PASSES = 1000
 
 
 def lstm_step(size: int) -> Callable[[], None]:
@@ -48,41 +49,23 @@ def nothing(passes: int) -> None:
         pass
 
 
-def stretch(step: Callable[[], None], times: np.ndarray) -> None:
-    """Fills `times` [STRETCH] with ns of single steps."""
-    clock = time.perf_counter_ns
-    for i in range(STRETCH):
-        start = clock()
-        step()
-        times[i] = clock() - start
+def beside_a_loop(step: Callable[[], None], steps: int) -> Comparison:
+    """`step` in turns with a loop of about the same length, `loop`."""
+
+    def turns(rounds: int, passes: int) -> Comparison:
+        return interleave({"step": lambda _: step(), "loop": lambda _: nothing(passes)}, rounds, TURN)
+
+    trial = turns(TRIAL_ROUNDS, TRIAL_PASSES)
+    return turns(-(-steps // TURN), round(TRIAL_PASSES * trial["step"].p50 / trial["loop"].p50))
 
 
-def loop_as_long_as(step: Callable[[], None]) -> Callable[[], None]:
-    times = np.zeros((3, STRETCH), np.int64)
-    for _ in range(WARM_UP // STRETCH):
-        for line, one in zip(times, (step, lambda: nothing(0), lambda: nothing(PASSES)), strict=True):
-            stretch(one, line)
-    wanted, call, loop = np.median(times, axis=1)
-    passes = max(0, int(PASSES * (wanted - call) / (loop - call)))
-    return lambda: nothing(passes)
-
-
-def times_of(step: Callable[[], None], steps: int) -> np.ndarray:
-    """ns [2, steps], of steps and of loops as long, in turns of STRETCH."""
-    both = step, loop_as_long_as(step)
-    times = np.zeros((2, -(-steps // STRETCH), STRETCH), np.int64)
-    for turn in range(times.shape[1]):
-        for which, one in enumerate(both):
-            stretch(one, times[which, turn])
-    return times.reshape(2, -1)
-
-
-def row(name: str, times: np.ndarray) -> str:
-    p50, p99, p999 = np.percentile(times[0], (50, 99, 99.9))
-    loop = np.percentile(times[1], (50, 99.9))
+def row(name: str, found: Comparison) -> str:
+    step, loop = (timing.samples * 1000 for timing in found.timings)
+    p50, p99, p999 = np.percentile(step, (50, 99, 99.9))
+    loop_p50, loop_p999 = np.percentile(loop, (50, 99.9))
     return (
-        f"| {name} | {p50:.0f} | {p99:.0f} | {p999:.0f} | {times[0].max()} | {p999 / p50:.2f} "
-        f"| {loop[0]:.0f} | {loop[1]:.0f} | {loop[1] / loop[0]:.2f} |"
+        f"| {name} | {p50:.0f} | {p99:.0f} | {p999:.0f} | {step.max():.0f} | {p999 / p50:.2f} "
+        f"| {loop_p50:.0f} | {loop_p999:.0f} | {loop_p999 / loop_p50:.2f} |"
     )
 
 
@@ -92,14 +75,13 @@ def main() -> None:
     parser.add_argument("--cpu", type=int, default=min(os.sched_getaffinity(0)))
     args = parser.parse_args()
     os.sched_setaffinity(0, {args.cpu})
-    gc.disable()
     load = os.getloadavg()[0]
     print(f"{gi.best_isa()}, pinned to CPU {args.cpu} of {os.cpu_count()}, load {load:.1f}, {args.steps} steps, ns\n")
     print("| step | p50 | p99 | p99.9 | max | p99.9/p50 | loop p50 | loop p99.9 | loop p99.9/p50 |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     cases = {f"lstm-{size}": lstm_step(size) for size in SIZES} | real_steps()
     for name, step in cases.items():
-        print(row(name, times_of(step, args.steps)), flush=True)
+        print(row(name, beside_a_loop(step, args.steps)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 /* One direction of a recurrent layer over time. Not public. */
 #ifndef GI_CELLS_H
 #define GI_CELLS_H
+#include "../base/team.h"
 #include "../kernels/cell_layout.h"
 #include "../program/program.h"
 
@@ -42,6 +43,14 @@ static inline gi_cell_way gi_cell_way_of(const gi_kernels *k, const gi_cell *cel
     if (cell->kind != GI_GRU) return (gi_cell_way){cell->kind == GI_LSTM ? k->lstm_step : k->rnn_step, NULL};
     if (cell->linear_before_reset) return (gi_cell_way){k->gru_reset_after_step, NULL};
     return (gi_cell_way){k->gru_reset_before_step, k->gru_candidate_step};
+}
+
+/* Of `blocks` in groups of `width`, the share of a member: whole groups, blocks first .. end - 1. */
+typedef struct gi_block_range { int64_t first, end; } gi_block_range;
+static inline gi_block_range gi_share_of_groups(int64_t blocks, int64_t width, int share, int shares) {
+    int64_t first;
+    const int64_t count = gi_share_of(gi_groups(blocks, width), 1, share, shares, &first);
+    return (gi_block_range){gi_group_at(blocks, width, first), gi_group_at(blocks, width, first + count)};
 }
 
 /* bias + W x of a cell, whose `packed` is laid out as `at` says; the caller adds rows, x and out. */

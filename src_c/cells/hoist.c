@@ -29,12 +29,10 @@ static int64_t time_of(const gi_layer *l, int64_t first, int64_t end) { return l
 
 /* Of `p`, all lines are left out but those of the groups that a share takes. */
 static void take_groups(gi_product *p, int share, int shares) {
-    const int64_t lines = p->width / GI_BLOCK;
-    int64_t first;
-    const int64_t count = gi_share_of(gi_groups(lines, p->lines), 1, share, shares, &first);
-    const int64_t from = gi_group_at(lines, p->lines, first), to = gi_group_at(lines, p->lines, first + count);
-    p->panels += from * gi_line_floats(p->weights, p->depth);
-    p->start += from * GI_BLOCK, p->out += from * GI_BLOCK, p->width = (to - from) * GI_BLOCK;
+    const gi_block_range lines = gi_share_of_groups(p->width / GI_BLOCK, p->lines, share, shares);
+    const int64_t first = lines.first * GI_BLOCK;
+    p->panels += lines.first * gi_line_floats(p->weights, p->depth);
+    p->start += first, p->out += first, p->width = lines.end * GI_BLOCK - first;
 }
 
 /* pre [chunk, M, lines * 16] = bias + W x. Members take parts of the lines: those of their units, nearly. */

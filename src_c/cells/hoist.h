@@ -1,7 +1,6 @@
 /* The input products of a layer before its steps: bias + W x of a chunk of them, which its scratch `pre` holds. Not public. */
 #ifndef GI_HOIST_H
 #define GI_HOIST_H
-#include "../base/team.h"
 #include "cells.h"
 
 /* The chunk that a walk over the steps is in: steps first .. end - 1, in `pre` from `slot` on in the order of their times. */

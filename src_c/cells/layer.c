@@ -2,7 +2,6 @@
  * units of every step, or many rows if that is better; neither changes a bit. Every member goes through all steps with a
  * record of its own, so that it knows where each step reads and writes. */
 #include "../base/fpmode.h"
-#include "../base/team.h"
 #include "hoist.h"
 #include <string.h>
 
@@ -60,11 +59,10 @@ typedef struct kernel_call { void (*kernel)(const gi_step *s); const gi_step *st
 
 static void unit_share(void *arg, int share, int shares) {
     const kernel_call *call = arg;
-    const int64_t blocks = gi_blocks(call->step->cell->hidden_size), width = unit_width(call->step->cell);
+    const gi_cell *cell = call->step->cell;
+    const gi_block_range units = gi_share_of_groups(gi_blocks(cell->hidden_size), unit_width(cell), share, shares);
     gi_step part = *call->step;
-    int64_t first;
-    const int64_t count = gi_share_of(gi_groups(blocks, width), 1, share, shares, &first);
-    part.first_block = gi_group_at(blocks, width, first), part.end_block = gi_group_at(blocks, width, first + count);
+    part.first_block = units.first, part.end_block = units.end;
     call->kernel(&part);
 }
 
