@@ -3,8 +3,8 @@
 .venv/bin/python -m bench.tail [--steps 1000000] [--cpu 0]
 
 Every step is timed on its own. What another process, the kernel or the host takes from this core counts as well. So
-every model takes turns with a loop that takes about as long, but computes nothing and touches no memory: the last column
-says how even that is on this machine.
+every model takes turns with a loop that takes about as long, but computes nothing and touches no memory: the last
+column says how even that is on this machine.
 """
 
 from __future__ import annotations
