@@ -4,7 +4,7 @@
  * keeps the constants of the activations in registers that the products need. */
 typedef void cell_tile_fn(const gi_step *s, int64_t block, int64_t row, int part);
 typedef struct cell_tiles {
-    cell_tile_fn *rows[TILE_ROWS + 1];       /* so many rows; NULL, or one of tile_rows */
+    cell_tile_fn *rows[TILE_ROWS + 1];       /* so many rows, as tile_rows says */
     int parts;                               /* which the tile of one row takes: V_WIDE_PARTS, of a half block all */
     cell_tile_fn *row_blocks;                /* V_ROW_BLOCKS blocks of a single row, or NULL */
 } cell_tiles;
@@ -17,38 +17,29 @@ typedef struct gate_tiles { cell_tiles whole, half; cell_tile_fn *end; } gate_ti
     }
 #define GI_DEFINE_TILE(name, tile, plain, gates, ...) GI_DEFINE_FORM(name, tile, plain, {__VA_ARGS__, 0}, gates, 0)
 #if V_PARTS == 1
-#define GI_DEFINE_ROWS(name, tile, plain, gates, weights, lines)                                                  \
-    GI_DEFINE_TILE(name##_6, tile, plain, gates, weights, 1, 6, lines, 1)
 #define GI_DEFINE_MORE_ROWS(name, tile, plain, gates, weights, lines)                                             \
-    GI_DEFINE_TILE(name##_4, tile, plain, gates, weights, 1, 4, lines, 1)                                         \
+    GI_DEFINE_TILE(name##_2, tile, plain, gates, weights, 1, 2, lines, 1)                                         \
     GI_DEFINE_TILE(name##_3, tile, plain, gates, weights, 1, 3, lines, 1)                                         \
-    GI_DEFINE_TILE(name##_2, tile, plain, gates, weights, 1, 2, lines, 1)
-#define GI_ROWS(name) {[1] = name##_1, [6] = name##_6}
-#define GI_MORE_ROWS(name) {[1] = name##_1, [2] = name##_2, [3] = name##_3, [4] = name##_4, [6] = name##_6}
+    GI_DEFINE_TILE(name##_4, tile, plain, gates, weights, 1, 4, lines, 1)                                         \
+    GI_DEFINE_TILE(name##_6, tile, plain, gates, weights, 1, 6, lines, 1)
+#define GI_ROWS(name) {[1] = name##_1, [2] = name##_2, [3] = name##_3, [4] = name##_4, [6] = name##_6}
 #else
-#define GI_DEFINE_ROWS(...)
 #define GI_DEFINE_MORE_ROWS(...)
 #define GI_ROWS(name) {[1] = name##_1}
-#define GI_MORE_ROWS GI_ROWS
 #endif
-#define GI_DEFINE_TILES(name, tile, plain, gates, weights, lines, parts)                                          \
+#define GI_DEFINE_ROWS(name, tile, plain, gates, weights, lines, parts)                                           \
     GI_DEFINE_TILE(name##_1, tile, plain, gates, weights, 1, 1, lines, parts)                                     \
-    GI_DEFINE_ROWS(name, tile, plain, gates, weights, lines)
-#define GI_DEFINE_MORE_TILES(name, tile, plain, gates, weights, lines, parts)                                     \
-    GI_DEFINE_TILES(name, tile, plain, gates, weights, lines, parts)                                              \
     GI_DEFINE_MORE_ROWS(name, tile, plain, gates, weights, lines)
 
-/* A cell of `gates` gates with one format of weights: few shapes of tiles, or all. */
+/* A cell of `gates` gates with one format of weights. A common one takes several blocks of a single row at once. */
 #define GI_DEFINE_GATES(name, tile, plain, gates, weights)                                                        \
-    GI_DEFINE_TILES(name, tile, plain, gates, weights, gates, V_WIDE_PARTS)                                       \
-    GI_DEFINE_TILES(name##_half, tile, plain, gates, weights, GI_HALF_LINES(gates), V_PARTS)
-#define GI_DEFINE_MORE_GATES(name, tile, gates, weights)                                                          \
-    GI_DEFINE_MORE_TILES(name, tile, 1, gates, weights, gates, V_WIDE_PARTS)                                      \
-    GI_DEFINE_MORE_TILES(name##_half, tile, 1, gates, weights, GI_HALF_LINES(gates), V_PARTS)                               \
+    GI_DEFINE_ROWS(name, tile, plain, gates, weights, gates, V_WIDE_PARTS)                                        \
+    GI_DEFINE_ROWS(name##_half, tile, plain, gates, weights, GI_HALF_LINES(gates), V_PARTS)
+#define GI_DEFINE_COMMON_GATES(name, tile, gates, weights)                                                        \
+    GI_DEFINE_GATES(name, tile, 1, gates, weights)                                                                \
     GI_DEFINE_TILE(name##_row_blocks, tile, 1, gates, weights, V_ROW_BLOCKS, 1, gates, V_WIDE_PARTS)
-#define GI_GATES(name) {{GI_ROWS(name), V_WIDE_PARTS, NULL}, {GI_ROWS(name##_half), V_PARTS, NULL}, NULL}
-#define GI_MORE_GATES(name, end)                                                                                  \
-    {{GI_MORE_ROWS(name), V_WIDE_PARTS, name##_row_blocks}, {GI_MORE_ROWS(name##_half), V_PARTS, NULL}, end}
+#define GI_GATES(name, row_blocks, end) {{GI_ROWS(name), V_WIDE_PARTS, row_blocks}, {GI_ROWS(name##_half), V_PARTS, NULL}, end}
+#define GI_COMMON_GATES(name, end) GI_GATES(name, name##_row_blocks, end)
 #if V_ROW_BLOCKS > 1
 #define GI_DEFINE_END(name, end)                                                                                  \
     static __attribute__((noinline)) void name(const gi_step *s, int64_t block, int64_t row, int part) {          \
@@ -65,14 +56,15 @@ typedef struct gate_tiles { cell_tiles whole, half; cell_tile_fn *end; } gate_ti
     GI_DEFINE_GATES(name##_f32, tile, plain, gates, GI_WEIGHTS_F32)                                               \
     GI_DEFINE_GATES(name##_bf16, tile, plain, gates, GI_WEIGHTS_BF16)                                             \
     GI_DEFINE_GATES(name##_f16, tile, plain, gates, GI_WEIGHTS_F16)                                               \
-    static const gate_tiles name[GI_WEIGHTS_COUNT] = {GI_GATES(name##_f32), GI_GATES(name##_bf16), GI_GATES(name##_f16)};
+    static const gate_tiles name[GI_WEIGHTS_COUNT] = {                                                            \
+        GI_GATES(name##_f32, NULL, NULL), GI_GATES(name##_bf16, NULL, NULL), GI_GATES(name##_f16, NULL, NULL)};
 #define GI_DEFINE_COMMON_CELL(name, tile, end, gates)                                                             \
     GI_DEFINE_END(name##_end, end)                                                                                \
-    GI_DEFINE_MORE_GATES(name##_f32, tile, gates, GI_WEIGHTS_F32)                                                 \
-    GI_DEFINE_MORE_GATES(name##_bf16, tile, gates, GI_WEIGHTS_BF16)                                               \
-    GI_DEFINE_MORE_GATES(name##_f16, tile, gates, GI_WEIGHTS_F16)                                                 \
+    GI_DEFINE_COMMON_GATES(name##_f32, tile, gates, GI_WEIGHTS_F32)                                               \
+    GI_DEFINE_COMMON_GATES(name##_bf16, tile, gates, GI_WEIGHTS_BF16)                                             \
+    GI_DEFINE_COMMON_GATES(name##_f16, tile, gates, GI_WEIGHTS_F16)                                               \
     static const gate_tiles name[GI_WEIGHTS_COUNT] = {                                                            \
-        GI_MORE_GATES(name##_f32, GI_END(name##_end)), GI_MORE_GATES(name##_bf16, NULL), GI_MORE_GATES(name##_f16, NULL)};
+        GI_COMMON_GATES(name##_f32, GI_END(name##_end)), GI_COMMON_GATES(name##_bf16, NULL), GI_COMMON_GATES(name##_f16, NULL)};
 
 /* One row of the panel that begins at `block`. Parts without units are left out. */
 GI_INLINE void cell_row(const gi_step *s, const cell_tiles *tiles, int64_t block, int64_t row) {
@@ -86,7 +78,6 @@ GI_INLINE void cell_row(const gi_step *s, const cell_tiles *tiles, int64_t block
 static void cell_rows(const gi_step *s, const cell_tiles *tiles, int64_t block) {
     for (int64_t row = 0, rows; row < s->rows; row += rows) {
         rows = tile_rows(s->rows - row);
-        if (!tiles->rows[rows]) rows = s->rows - row < TILE_ROWS ? 1 : TILE_ROWS;
         if (rows > 1) tiles->rows[rows](s, block, row, 0);
         else cell_row(s, tiles, block, row);
     }
@@ -143,7 +134,7 @@ typedef struct ahead_tiles { cell_tile_fn *whole, *half; } ahead_tiles;
     GI_DEFINE_FORM(name, tile, 1, {GI_WEIGHTS_F32, 1, 1, lines, V_PARTS, 0}, gates, V_AHEAD)
 #define GI_DEFINE_AHEAD(name, tile, gates)                                                                        \
     GI_DEFINE_AHEAD_FORM(name##_whole, tile, gates, gates)                                                        \
-    GI_DEFINE_AHEAD_FORM(name##_half, tile, gates, GI_HALF_LINES(gates))                                                    \
+    GI_DEFINE_AHEAD_FORM(name##_half, tile, gates, GI_HALF_LINES(gates))                                          \
     static const ahead_tiles name = {name##_whole, name##_half};
 
 static void ahead_blocks(const gi_step *s, const ahead_tiles *tiles) {
@@ -164,9 +155,9 @@ static void cell_groups(const gi_step *s, const cell_tiles *const *tiles, cell_b
 }
 #define GI_GROUP(name) {GI_ROWS(name), V_WIDE_PARTS, NULL}
 #define GI_DEFINE_GROUP(name, tile, plain, lines)                                                                 \
-    GI_DEFINE_TILES(name##_f32, tile, plain, lines, GI_WEIGHTS_F32, lines, V_WIDE_PARTS)                          \
-    GI_DEFINE_TILES(name##_bf16, tile, plain, lines, GI_WEIGHTS_BF16, lines, V_WIDE_PARTS)                        \
-    GI_DEFINE_TILES(name##_f16, tile, plain, lines, GI_WEIGHTS_F16, lines, V_WIDE_PARTS)                          \
+    GI_DEFINE_ROWS(name##_f32, tile, plain, lines, GI_WEIGHTS_F32, lines, V_WIDE_PARTS)                           \
+    GI_DEFINE_ROWS(name##_bf16, tile, plain, lines, GI_WEIGHTS_BF16, lines, V_WIDE_PARTS)                         \
+    GI_DEFINE_ROWS(name##_f16, tile, plain, lines, GI_WEIGHTS_F16, lines, V_WIDE_PARTS)                           \
     static const cell_tiles name[GI_WEIGHTS_COUNT] = {GI_GROUP(name##_f32), GI_GROUP(name##_bf16), GI_GROUP(name##_f16)};
 #define GI_DEFINE_GROUPED_CELL(name, tile, plain)                                                                 \
     GI_DEFINE_GROUP(name##_1, tile, plain, 1)                                                                     \
