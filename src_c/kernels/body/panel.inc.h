@@ -27,7 +27,7 @@ _Static_assert(TILE_ROWS == 1 || TILE_ROWS == 6, "tile_rows");
 /* Rows of the next tile where `left` are left: a single one, which would wait for its weights, only where there is no other. */
 GI_INLINE int64_t tile_rows(int64_t left) {
     if (HAS_BANDS) return 1;
-    return left > 8 || left == 6 ? TILE_ROWS : left > 6 ? 4 : left == 5 ? 3 : left;
+    return left > 8 ? TILE_ROWS : left > 6 ? 4 : left;
 }
 
 /* acc [rows][lines][parts] of one block = start + m * stride, line by line; stride 0 starts every row from the same bias. */

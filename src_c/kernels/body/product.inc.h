@@ -27,6 +27,7 @@ GI_INLINE void product_group(const gi_product *p, const int weights, const int l
         for (int part = 0; part < V_PARTS; part += V_WIDE_PARTS) {
             switch (HAS_BANDS ? 1 : rows) {
             case 6: TILE(TILE_ROWS); break;
+            case 5: TILE(5); break;
             case 4: TILE(4); break;
             case 3: TILE(3); break;
             case 2: TILE(2); break;

@@ -21,11 +21,12 @@ typedef struct gate_tiles { cell_tiles whole, half; cell_tile_fn *end; } gate_ti
     GI_DEFINE_TILE(name##_2, tile, plain, gates, weights, 1, 2, lines, 1)                                         \
     GI_DEFINE_TILE(name##_3, tile, plain, gates, weights, 1, 3, lines, 1)                                         \
     GI_DEFINE_TILE(name##_4, tile, plain, gates, weights, 1, 4, lines, 1)                                         \
+    GI_DEFINE_TILE(name##_5, tile, plain, gates, weights, 1, 5, lines, 1)                                         \
     GI_DEFINE_TILE(name##_6, tile, plain, gates, weights, 1, 6, lines, 1)
-#define GI_ROWS(name) {[1] = name##_1, [2] = name##_2, [3] = name##_3, [4] = name##_4, [6] = name##_6}
+#define GI_ROWS(name) {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6}
 #else
 #define GI_DEFINE_MORE_ROWS(...)
-#define GI_ROWS(name) {[1] = name##_1}
+#define GI_ROWS(name) {NULL, name##_1}
 #endif
 #define GI_DEFINE_ROWS(name, tile, plain, gates, weights, lines, parts)                                           \
     GI_DEFINE_TILE(name##_1, tile, plain, gates, weights, 1, 1, lines, parts)                                     \
