@@ -113,6 +113,8 @@ typedef void gi_unary_fn(float *dst, const float *src, int64_t n, float alpha, f
 typedef void gi_binary_fn(float *dst, const float *a, int a_step, const float *b, int b_step, int64_t n);
 typedef void gi_compare_fn(uint8_t *dst, const float *a, int a_step, const float *b, int b_step, int64_t n);
 typedef float gi_reduce_fn(const float *src, int64_t n);
+/* dst [columns]: of column j the n elements src[i * stride + j]. The bits of gi_reduce_fn. */
+typedef void gi_reduce_columns_fn(float *dst, const float *src, int64_t stride, int64_t n, int64_t columns);
 
 struct gi_kernels {
     const char *name;
@@ -140,6 +142,7 @@ struct gi_kernels {
     gi_compare_fn *compare[GI_BINARY_COUNT]; /* GI_EQUAL .. GI_GREATER_EQUAL */
     /* reductions over a contiguous run, striped over 16 lanes, then a fixed tree: body/reduce.inc.h */
     gi_reduce_fn *reduce[GI_REDUCTION_COUNT];/* GI_REDUCE_MEAN is NULL: sum / n. GI_REDUCE_L2: sum of squares */
+    gi_reduce_columns_fn *reduce_columns[GI_REDUCTION_COUNT];
     void (*softmax)(float *dst, const float *src, int64_t n, int logarithm);
     void (*layer_norm)(float *dst, const float *src, const float *scale, const float *bias, int64_t n, float epsilon);
     /* products with positions in the lanes: body/slide.inc.h */

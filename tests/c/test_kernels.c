@@ -70,6 +70,20 @@ static long reduce_differs(const gi_kernels *s, const gi_kernels *k, int fn) {
     return !same_float(s->reduce[fn](mem.a + at, n), k->reduce[fn](mem.a + at, n));
 }
 
+/* Against `reduce` of each column. */
+static long columns_differ(const gi_kernels *s, const gi_kernels *k, int fn) {
+    float line[SPAN];
+    if (!s->reduce[fn]) return 0;
+    const int64_t columns = 1 + random_below(40), stride = columns + random_below(3), most = (SPAN - at) / stride;
+    const int64_t elements = random_below(most < 50 ? most + 1 : 50);
+    for (int64_t j = 0; j < columns; j++) {
+        for (int64_t i = 0; i < elements; i++) line[i] = mem.a[at + i * stride + j];
+        mem.expected[at + j] = s->reduce[fn](line, elements);
+    }
+    k->reduce_columns[fn](mem.got + at, mem.a + at, stride, elements, columns);
+    return outputs_differ();
+}
+
 static long dot_differs(const gi_kernels *s, const gi_kernels *k, int unused) {
     (void)unused;
     return !same_float(s->dot(mem.a + at, mem.b + at, n), k->dot(mem.a + at, mem.b + at, n));
@@ -275,6 +289,7 @@ static void check_tables(void) {
             continue;
         }
         check_nan_stays(k);
+        check_family(&gi_kernels_scalar, k, "reduce_columns", columns_differ, 0, GI_REDUCTION_COUNT);
         if (k != &gi_kernels_scalar) check_against_scalar(k);
     }
 }

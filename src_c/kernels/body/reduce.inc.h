@@ -1,4 +1,4 @@
-/* Reductions over contiguous runs. Element i goes to lane i % 16 whatever the vector width, the last block is filled up
+/* Reductions over contiguous runs, or of neighbouring columns. Element i goes to lane i % 16 whatever the vector width, the last block is filled up
  * with a neutral value, and the 16 lanes meet in one fixed tree: lane j with j + 8, then + 4, + 2, + 1. */
 
 enum { JOIN_SUM, JOIN_PROD, JOIN_MAX, JOIN_MIN };
@@ -55,6 +55,29 @@ V_INLINE float reduce_run(const int op, const int each, const float *src, int64_
     return tree(op, acc);
 }
 
+/* Columns fill the vectors, and acc [16] are the lanes of every column's run. */
+V_INLINE void reduce_beside(const int op, const int each, float *dst, const float *src, int64_t stride, int64_t n,
+                            int64_t columns, float neutral) {
+    const v_f none = v_set1(0.0f);
+    for (int64_t j = 0; j < columns; j += V_LANES) {
+        v_f acc[GI_BLOCK];
+        GI_UNROLL
+        for (int lane = 0; lane < GI_BLOCK; lane++) acc[lane] = v_set1(neutral);
+        for (int64_t i = 0; i < n; i += GI_BLOCK) {
+            GI_UNROLL
+            for (int lane = 0; lane < GI_BLOCK; lane++)
+                if (i + lane < n)
+                    acc[lane] = accumulate_each(op, each, acc[lane], load_lanes(src + (i + lane) * stride + j, columns - j), none);
+        }
+        GI_UNROLL
+        for (int half = GI_BLOCK / 2; half > 0; half /= 2) {
+            GI_UNROLL
+            for (int lane = 0; lane < half; lane++) acc[lane] = join(op, acc[lane], acc[lane + half]);
+        }
+        store_lanes(dst + j, acc[0], columns - j);
+    }
+}
+
 static float reduce_sum(const float *src, int64_t n) { return reduce_run(JOIN_SUM, EACH_SELF, src, n, 0, 0, 0); }
 static float reduce_prod(const float *src, int64_t n) { return reduce_run(JOIN_PROD, EACH_SELF, src, n, 0, 1, 1); }
 static float reduce_max(const float *src, int64_t n) {
@@ -64,6 +87,16 @@ static float reduce_min(const float *src, int64_t n) {
     return reduce_run(JOIN_MIN, EACH_SELF, src, n, 0, INFINITY, INFINITY);
 }
 static float reduce_squares(const float *src, int64_t n) { return reduce_run(JOIN_SUM, EACH_SQUARE, src, n, 0, 0, 0); }
+
+#define GI_DEFINE_COLUMNS(name, op, each, neutral)                                                                \
+    static void name(float *dst, const float *src, int64_t stride, int64_t n, int64_t columns) {                  \
+        reduce_beside(op, each, dst, src, stride, n, columns, neutral);                                           \
+    }
+GI_DEFINE_COLUMNS(columns_sum, JOIN_SUM, EACH_SELF, 0)
+GI_DEFINE_COLUMNS(columns_prod, JOIN_PROD, EACH_SELF, 1)
+GI_DEFINE_COLUMNS(columns_max, JOIN_MAX, EACH_SELF, -INFINITY)
+GI_DEFINE_COLUMNS(columns_min, JOIN_MIN, EACH_SELF, INFINITY)
+GI_DEFINE_COLUMNS(columns_squares, JOIN_SUM, EACH_SQUARE, 0)
 
 static float dot(const float *x, const float *w, int64_t K) {
     v_f acc[V_PARTS];
@@ -82,15 +115,23 @@ static float dot(const float *x, const float *w, int64_t K) {
     return tree(JOIN_SUM, acc);
 }
 
-/* dst = e^(x - top) / sum, or (x - top) - log sum. */
+/* dst = (x - top) - log sum e^(x - top). */
+static void log_softmax(float *dst, const float *src, int64_t n, float top) {
+    const v_f log_sum = v_log(v_set1(reduce_run(JOIN_SUM, EACH_EXP, src, n, top, 0, -INFINITY)));
+    for (int64_t i = 0; i < n; i += V_LANES)
+        store_lanes(dst + i, v_sub(v_sub(load_lanes(src + i, n - i), v_set1(top)), log_sum), n - i);
+}
+
+/* dst = e^(x - top) / sum. */
 static void softmax(float *dst, const float *src, int64_t n, int logarithm) {
     const float top = reduce_max(src, n);
-    const v_f sum = v_set1(reduce_run(JOIN_SUM, EACH_EXP, src, n, top, 0, -INFINITY));
-    const v_f log_sum = logarithm ? v_log(sum) : sum;
-    for (int64_t i = 0; i < n; i += V_LANES) {
-        const v_f x = v_sub(v_load_n(src + i, n - i), v_set1(top));
-        v_store_n(dst + i, logarithm ? v_sub(x, log_sum) : v_div(v_exp(x), sum), n - i);
+    if (logarithm) {
+        log_softmax(dst, src, n, top);
+        return;
     }
+    for (int64_t i = 0; i < n; i += V_LANES) store_lanes(dst + i, v_exp(v_sub(load_lanes(src + i, n - i), v_set1(top))), n - i);
+    const v_f sum = v_set1(reduce_sum(dst, n));
+    for (int64_t i = 0; i < n; i += V_LANES) store_lanes(dst + i, v_div(load_lanes(dst + i, n - i), sum), n - i);
 }
 
 static void layer_norm(float *dst, const float *src, const float *scale, const float *bias, int64_t n, float epsilon) {

@@ -37,6 +37,10 @@ const gi_kernels GI_TABLE = {
         [GI_REDUCE_SUM] = reduce_sum, [GI_REDUCE_MAX] = reduce_max, [GI_REDUCE_MIN] = reduce_min,
         [GI_REDUCE_PROD] = reduce_prod, [GI_REDUCE_L2] = reduce_squares,
     },
+    .reduce_columns = {
+        [GI_REDUCE_SUM] = columns_sum, [GI_REDUCE_MAX] = columns_max, [GI_REDUCE_MIN] = columns_min,
+        [GI_REDUCE_PROD] = columns_prod, [GI_REDUCE_L2] = columns_squares,
+    },
     .softmax = softmax,
     .layer_norm = layer_norm,
     .slide = slide,

@@ -1,5 +1,6 @@
 /* Reductions over trailing axes. The order of a float sum is the kernel's: elements striped over lanes by their linear
- * index in the reduced axes. Axes that are not one contiguous run are staged as one, so strides change no bit. */
+ * index in the reduced axes. Axes that are not one contiguous run are staged as one, unless results lie side by side; strides
+ * change no bit. */
 #include "integer.h"
 #include <math.h>
 
@@ -9,13 +10,25 @@ typedef struct reduce_op {
     gi_walk gathered;                /* operands: staged line, in; over the reduced axes */
     gi_operand out, in, line;
     int32_t fn, dtype, is_staged;
+    int32_t in_columns;              /* neighbouring results have neighbouring elements */
     int64_t n;                       /* reduced elements per result */
 } reduce_op;
 
+/* The kernel's reduction, and the result of what it finds. */
+static int kernel_fn(const reduce_op *op) { return op->fn == GI_REDUCE_MEAN ? GI_REDUCE_SUM : op->fn; }
+
+static float result_of(const reduce_op *op, float found) {
+    return op->fn == GI_REDUCE_MEAN ? found / (float)op->n : op->fn == GI_REDUCE_L2 ? sqrtf(found) : found;
+}
+
 static float reduce_floats(const reduce_op *op, const gi_kernels *kernels, const float *line) {
-    if (op->fn == GI_REDUCE_MEAN) return kernels->reduce[GI_REDUCE_SUM](line, op->n) / (float)op->n;
-    float value = kernels->reduce[op->fn](line, op->n);
-    return op->fn == GI_REDUCE_L2 ? sqrtf(value) : value;
+    return result_of(op, kernels->reduce[kernel_fn(op)](line, op->n));
+}
+
+static void reduce_columns(const reduce_op *op, const gi_kernels *kernels, float *dst, const float *src, int64_t columns) {
+    kernels->reduce_columns[kernel_fn(op)](dst, src, op->gathered.step[1] / (int64_t)sizeof *src, op->n, columns);
+    if (op->fn != GI_REDUCE_MEAN && op->fn != GI_REDUCE_L2) return;
+    for (int64_t j = 0; j < columns; j++) dst[j] = result_of(op, dst[j]);
 }
 
 static int64_t reduce_integers(const reduce_op *op, const char *line) {
@@ -29,6 +42,10 @@ static int64_t reduce_integers(const reduce_op *op, const char *line) {
 
 static int reduce_run(const gi_run *run) {
     const reduce_op *op = run->op;
+    if (op->in_columns) {
+        reduce_columns(op, run->frame->kernels, (float *)run->at[0], (const float *)run->at[1], run->n);
+        return GI_OK;
+    }
     for (int64_t i = 0; i < run->n; i++) {
         char *dst = run->at[0] + i * run->step[0], *line = run->at[1] + i * run->step[1];
         if (op->is_staged) {
@@ -73,7 +90,10 @@ static int build_empty(gi_builder *b, int fn, const gi_view *out, gi_error *err)
 static int plan_line(gi_builder *b, reduce_op *op, const gi_view *reduced, gi_error *err) {
     gi_view line = gi_view_packed(reduced->rank, reduced->shape);
     gi_walk_plan(&op->gathered, 2, (const gi_view *[]){&line, reduced}, (int32_t[]){op->in.size, op->in.size});
-    op->is_staged = op->gathered.outer > 0 || op->gathered.step[1] != op->in.size;
+    const int is_line = op->gathered.outer == 0, is_contiguous = is_line && op->gathered.step[1] == op->in.size;
+    const int is_beside = op->kept.run > 1 && op->kept.step[0] == op->out.size && op->kept.step[1] == op->in.size;
+    op->in_columns = op->dtype == GI_F32 && is_line && !is_contiguous && is_beside;
+    op->is_staged = !is_contiguous && !op->in_columns;
     return gi_take_scratch(b, &op->line, op->is_staged, gi_size_mul(op->n, (op->in.size + 3) / 4), err);
 }
 
