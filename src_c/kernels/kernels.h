@@ -140,7 +140,7 @@ struct gi_kernels {
     gi_unary_fn *unary[GI_UNARY_COUNT];
     gi_binary_fn *arithmetic[GI_ARITHMETIC_COUNT];
     gi_compare_fn *compare[GI_BINARY_COUNT]; /* GI_EQUAL .. GI_GREATER_EQUAL */
-    /* reductions over a contiguous run, striped over 16 lanes, then a fixed tree: body/reduce.inc.h */
+    /* reductions over contiguous runs or of columns, striped over 16 lanes, then a fixed tree: body/reduce.inc.h */
     gi_reduce_fn *reduce[GI_REDUCTION_COUNT];/* GI_REDUCE_MEAN is NULL: sum / n. GI_REDUCE_L2: sum of squares */
     gi_reduce_columns_fn *reduce_columns[GI_REDUCTION_COUNT];
     void (*softmax)(float *dst, const float *src, int64_t n, int logarithm);

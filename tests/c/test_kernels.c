@@ -74,8 +74,13 @@ static long reduce_differs(const gi_kernels *s, const gi_kernels *k, int fn) {
 static long columns_differ(const gi_kernels *s, const gi_kernels *k, int fn) {
     float line[SPAN];
     if (!s->reduce[fn]) return 0;
-    const int64_t columns = 1 + random_below(40), stride = columns + random_below(3), most = (SPAN - at) / stride;
-    const int64_t elements = random_below(most < 50 ? most + 1 : 50);
+    const int cancels = random_below(4) == 0;   /* in every lane a sum that is flushed to -0 */
+    const int64_t columns = 1 + random_below(cancels ? 2 : 40), stride = columns + random_below(2), most = (SPAN - at) / stride;
+    const int64_t least = cancels ? 2 * GI_BLOCK : 0, elements = least + random_below(most - least + 1);
+    for (int64_t i = 0; i < elements * stride && cancels; i++) {
+        const int64_t element = i / stride;
+        mem.a[at + i] = element < GI_BLOCK ? 1.2e-38f : element < elements - GI_BLOCK ? 0.0f : -1.3e-38f;
+    }
     for (int64_t j = 0; j < columns; j++) {
         for (int64_t i = 0; i < elements; i++) line[i] = mem.a[at + i * stride + j];
         mem.expected[at + j] = s->reduce[fn](line, elements);

@@ -1,5 +1,5 @@
-/* Reductions over contiguous runs, or of neighbouring columns. Element i goes to lane i % 16 whatever the vector width, the last block is filled up
- * with a neutral value, and the 16 lanes meet in one fixed tree: lane j with j + 8, then + 4, + 2, + 1. */
+/* Reductions over contiguous runs, or of neighbouring columns. Element i goes to lane i % 16 whatever the vector width, the last
+ * block is filled up with a neutral value, and the 16 lanes meet in one fixed tree: lane j with j + 8, then + 4, + 2, + 1. */
 
 enum { JOIN_SUM, JOIN_PROD, JOIN_MAX, JOIN_MIN };
 enum { EACH_SELF, EACH_SQUARE /* (x - shift)^2 */, EACH_EXP /* e^(x - shift) */, EACH_NONZERO /* 1 */ };
@@ -55,19 +55,21 @@ V_INLINE float reduce_run(const int op, const int each, const float *src, int64_
     return tree(op, acc);
 }
 
-/* Columns fill the vectors, and acc [16] are the lanes of every column's run. */
+/* A vector holds neighbouring columns, acc [lane] that lane of the run of each. neutral: what fills up the last block, too. */
 V_INLINE void reduce_beside(const int op, const int each, float *dst, const float *src, int64_t stride, int64_t n,
                             int64_t columns, float neutral) {
-    const v_f none = v_set1(0.0f);
+    const v_f fill = v_set1(neutral);
     for (int64_t j = 0; j < columns; j += V_LANES) {
         v_f acc[GI_BLOCK];
         GI_UNROLL
-        for (int lane = 0; lane < GI_BLOCK; lane++) acc[lane] = v_set1(neutral);
+        for (int lane = 0; lane < GI_BLOCK; lane++) acc[lane] = fill;
         for (int64_t i = 0; i < n; i += GI_BLOCK) {
             GI_UNROLL
-            for (int lane = 0; lane < GI_BLOCK; lane++)
-                if (i + lane < n)
-                    acc[lane] = accumulate_each(op, each, acc[lane], load_lanes(src + (i + lane) * stride + j, columns - j), none);
+            for (int lane = 0; lane < GI_BLOCK; lane++) {
+                if (lane >= n) continue;   /* no block has an element there */
+                const v_f x = i + lane < n ? load_lanes(src + (i + lane) * stride + j, columns - j) : fill;
+                acc[lane] = accumulate_each(op, each, acc[lane], x, v_set1(0.0f));
+            }
         }
         GI_UNROLL
         for (int half = GI_BLOCK / 2; half > 0; half /= 2) {
@@ -115,23 +117,32 @@ static float dot(const float *x, const float *w, int64_t K) {
     return tree(JOIN_SUM, acc);
 }
 
-/* dst = (x - top) - log sum e^(x - top). */
+/* dst = (x - top) - log sum e^(x - top), where `top` is the largest x. */
 static void log_softmax(float *dst, const float *src, int64_t n, float top) {
     const v_f log_sum = v_log(v_set1(reduce_run(JOIN_SUM, EACH_EXP, src, n, top, 0, -INFINITY)));
     for (int64_t i = 0; i < n; i += V_LANES)
         store_lanes(dst + i, v_sub(v_sub(load_lanes(src + i, n - i), v_set1(top)), log_sum), n - i);
 }
 
-/* dst = e^(x - top) / sum. */
-static void softmax(float *dst, const float *src, int64_t n, int logarithm) {
-    const float top = reduce_max(src, n);
-    if (logarithm) {
-        log_softmax(dst, src, n, top);
-        return;
-    }
+/* dst = e^(x - top) / sum e^(x - top), of a line that one vector holds: reading back what has just been stored takes long. */
+static void softmax_vector(float *dst, const float *src, int64_t n, float top) {
+    const v_f e = v_exp(v_sub(v_load_or(src, n, v_set1(-INFINITY)), v_set1(top)));
+    v_f acc[V_PARTS] = {e};
+    GI_UNROLL
+    for (int p = 1; p < V_PARTS; p++) acc[p] = v_set1(0.0f);
+    store_lanes(dst, v_div(e, v_set1(tree(JOIN_SUM, acc))), n);
+}
+
+/* The same of any line. */
+static void softmax_line(float *dst, const float *src, int64_t n, float top) {
     for (int64_t i = 0; i < n; i += V_LANES) store_lanes(dst + i, v_exp(v_sub(load_lanes(src + i, n - i), v_set1(top))), n - i);
     const v_f sum = v_set1(reduce_sum(dst, n));
     for (int64_t i = 0; i < n; i += V_LANES) store_lanes(dst + i, v_div(load_lanes(dst + i, n - i), sum), n - i);
+}
+
+static void softmax(float *dst, const float *src, int64_t n, int logarithm) {
+    const float top = reduce_max(src, n);
+    (logarithm ? log_softmax : n <= V_LANES ? softmax_vector : softmax_line)(dst, src, n, top);
 }
 
 static void layer_norm(float *dst, const float *src, const float *scale, const float *bias, int64_t n, float epsilon) {

@@ -4,7 +4,7 @@
  * keeps the constants of the activations in registers that the products need. */
 typedef void cell_tile_fn(const gi_step *s, int64_t block, int64_t row, int part);
 typedef struct cell_tiles {
-    cell_tile_fn *rows[TILE_ROWS + 1];       /* so many rows, as tile_rows says */
+    cell_tile_fn *rows[TILE_ROWS + 1];       /* [rows]: the tile of so many; tile_rows picks */
     int parts;                               /* which the tile of one row takes: V_WIDE_PARTS, of a half block all */
     cell_tile_fn *row_blocks;                /* V_ROW_BLOCKS blocks of a single row, or NULL */
 } cell_tiles;

@@ -4,13 +4,15 @@
 #include "integer.h"
 #include <math.h>
 
+enum { LEAST_COLUMNS = 3 /* of fewer, copying each together is as fast */ };
+
 typedef struct reduce_op {
     gi_op op;
     gi_walk kept;                    /* operands: out, in (at the first reduced element) */
     gi_walk gathered;                /* operands: staged line, in; over the reduced axes */
     gi_operand out, in, line;
     int32_t fn, dtype, is_staged;
-    int32_t in_columns;              /* neighbouring results have neighbouring elements */
+    int32_t is_beside;               /* neighbouring results have neighbouring elements: columns, taken together */
     int64_t n;                       /* reduced elements per result */
 } reduce_op;
 
@@ -42,7 +44,7 @@ static int64_t reduce_integers(const reduce_op *op, const char *line) {
 
 static int reduce_run(const gi_run *run) {
     const reduce_op *op = run->op;
-    if (op->in_columns) {
+    if (op->is_beside) {
         reduce_columns(op, run->frame->kernels, (float *)run->at[0], (const float *)run->at[1], run->n);
         return GI_OK;
     }
@@ -91,9 +93,9 @@ static int plan_line(gi_builder *b, reduce_op *op, const gi_view *reduced, gi_er
     gi_view line = gi_view_packed(reduced->rank, reduced->shape);
     gi_walk_plan(&op->gathered, 2, (const gi_view *[]){&line, reduced}, (int32_t[]){op->in.size, op->in.size});
     const int is_line = op->gathered.outer == 0, is_contiguous = is_line && op->gathered.step[1] == op->in.size;
-    const int is_beside = op->kept.run > 1 && op->kept.step[0] == op->out.size && op->kept.step[1] == op->in.size;
-    op->in_columns = op->dtype == GI_F32 && is_line && !is_contiguous && is_beside;
-    op->is_staged = !is_contiguous && !op->in_columns;
+    const int in_step = op->kept.step[0] == op->out.size && op->kept.step[1] == op->in.size;
+    op->is_beside = op->dtype == GI_F32 && is_line && !is_contiguous && in_step && op->kept.run >= LEAST_COLUMNS;
+    op->is_staged = !is_contiguous && !op->is_beside;
     return gi_take_scratch(b, &op->line, op->is_staged, gi_size_mul(op->n, (op->in.size + 3) / 4), err);
 }
 
