@@ -165,7 +165,7 @@ static void check_late(void) {
     check_group("team", "who waits long sleeps", 2, failed);
 }
 
-enum { BEGUN = 4, PATIENCE_MS = 20000 };
+enum { BEGUN = 4, BEGUN_RUNS = 6, PATIENCE_MS = 20000 };
 typedef struct stay_case { int caller_stays; atomic_int done; } stay_case;
 static _Thread_local int is_caller;
 
@@ -187,12 +187,12 @@ static void stay_in_one(void *arg, gi_seat *seat) {
 static void check_taken_over(void) {
     gi_team *team = gi_team_create(2, 0, NULL);
     long failed = 0;
-    for (int run = 0; run < 6; run++) {
+    for (int run = 0; run < BEGUN_RUNS; run++) {
         stay_case c = {.caller_stays = run & 1};
         failed += !gi_team_run(team, stay_in_one, &c) || atomic_load(&c.done) != 2 * BEGUN;
     }
     gi_team_free(team);
-    check_group("team", "shares nobody has begun are anybody's", 6, failed);
+    check_group("team", "shares nobody has begun are anybody's", BEGUN_RUNS, failed);
 }
 
 typedef struct fork_case { gi_team *team; int status; } fork_case;

@@ -17,13 +17,18 @@ V_INLINE v_f join(const int op, v_f a, v_f b) {
     }
 }
 
+/* acc [count] meet in the first: j with j + count / 2, and so on. */
+V_INLINE void meet(const int op, v_f *acc, const int count) {
+    GI_UNROLL
+    for (int half = count / 2; half > 0; half /= 2) {
+        GI_UNROLL
+        for (int j = 0; j < half; j++) acc[j] = join(op, acc[j], acc[j + half]);
+    }
+}
+
 /* The 16 lanes of acc [V_PARTS] meet: parts with parts, then lanes with lanes. */
 V_INLINE float tree(const int op, v_f *acc) {
-    GI_UNROLL
-    for (int half = GI_BLOCK / 2; half >= V_LANES; half /= 2) {
-        GI_UNROLL
-        for (int p = 0; p < half / V_LANES; p++) acc[p] = join(op, acc[p], acc[p + half / V_LANES]);
-    }
+    meet(op, acc, V_PARTS);
     GI_UNROLL
     for (int half = V_LANES / 2; half > 0; half /= 2) acc[0] = join(op, acc[0], v_down(acc[0], half));
     return v_first_lane(acc[0]);
@@ -71,34 +76,22 @@ V_INLINE void reduce_beside(const int op, const int each, float *dst, const floa
                 acc[lane] = accumulate_each(op, each, acc[lane], x, v_set1(0.0f));
             }
         }
-        GI_UNROLL
-        for (int half = GI_BLOCK / 2; half > 0; half /= 2) {
-            GI_UNROLL
-            for (int lane = 0; lane < half; lane++) acc[lane] = join(op, acc[lane], acc[lane + half]);
-        }
+        meet(op, acc, GI_BLOCK);
         store_lanes(dst + j, acc[0], columns - j);
     }
 }
 
-static float reduce_sum(const float *src, int64_t n) { return reduce_run(JOIN_SUM, EACH_SELF, src, n, 0, 0, 0); }
-static float reduce_prod(const float *src, int64_t n) { return reduce_run(JOIN_PROD, EACH_SELF, src, n, 0, 1, 1); }
-static float reduce_max(const float *src, int64_t n) {
-    return reduce_run(JOIN_MAX, EACH_SELF, src, n, 0, -INFINITY, -INFINITY);
-}
-static float reduce_min(const float *src, int64_t n) {
-    return reduce_run(JOIN_MIN, EACH_SELF, src, n, 0, INFINITY, INFINITY);
-}
-static float reduce_squares(const float *src, int64_t n) { return reduce_run(JOIN_SUM, EACH_SQUARE, src, n, 0, 0, 0); }
-
-#define GI_DEFINE_COLUMNS(name, op, each, neutral)                                                                \
-    static void name(float *dst, const float *src, int64_t stride, int64_t n, int64_t columns) {                  \
+/* reduce_<name> and columns_<name>. neutral is what fills up, too. */
+#define GI_DEFINE_REDUCTION(name, op, each, neutral)                                                              \
+    static float reduce_##name(const float *src, int64_t n) { return reduce_run(op, each, src, n, 0, neutral, neutral); } \
+    static void columns_##name(float *dst, const float *src, int64_t stride, int64_t n, int64_t columns) {        \
         reduce_beside(op, each, dst, src, stride, n, columns, neutral);                                           \
     }
-GI_DEFINE_COLUMNS(columns_sum, JOIN_SUM, EACH_SELF, 0)
-GI_DEFINE_COLUMNS(columns_prod, JOIN_PROD, EACH_SELF, 1)
-GI_DEFINE_COLUMNS(columns_max, JOIN_MAX, EACH_SELF, -INFINITY)
-GI_DEFINE_COLUMNS(columns_min, JOIN_MIN, EACH_SELF, INFINITY)
-GI_DEFINE_COLUMNS(columns_squares, JOIN_SUM, EACH_SQUARE, 0)
+GI_DEFINE_REDUCTION(sum, JOIN_SUM, EACH_SELF, 0)
+GI_DEFINE_REDUCTION(prod, JOIN_PROD, EACH_SELF, 1)
+GI_DEFINE_REDUCTION(max, JOIN_MAX, EACH_SELF, -INFINITY)
+GI_DEFINE_REDUCTION(min, JOIN_MIN, EACH_SELF, INFINITY)
+GI_DEFINE_REDUCTION(squares, JOIN_SUM, EACH_SQUARE, 0)
 
 static float dot(const float *x, const float *w, int64_t K) {
     v_f acc[V_PARTS];
@@ -127,9 +120,7 @@ static void log_softmax(float *dst, const float *src, int64_t n, float top) {
 /* dst = e^(x - top) / sum e^(x - top), of a line that one vector holds: reading back what has just been stored takes long. */
 static void softmax_vector(float *dst, const float *src, int64_t n, float top) {
     const v_f e = v_exp(v_sub(v_load_or(src, n, v_set1(-INFINITY)), v_set1(top)));
-    v_f acc[V_PARTS] = {e};
-    GI_UNROLL
-    for (int p = 1; p < V_PARTS; p++) acc[p] = v_set1(0.0f);
+    v_f acc[V_PARTS] = {e};   /* zeros in the other parts */
     store_lanes(dst, v_div(e, v_set1(tree(JOIN_SUM, acc))), n);
 }
 

@@ -86,11 +86,7 @@ GI_INLINE void slide_striped(const gi_slide *s, const int masked, int64_t m, int
             acc[j] = v_fma(wk, inside ? slide_load(s, x + s->offset[k + j], masked) : zero, acc[j]);
         }
     }
-    GI_UNROLL
-    for (int half = GI_BLOCK / 2; half > 0; half /= 2) {
-        GI_UNROLL
-        for (int j = 0; j < half; j++) acc[j] = v_add(acc[j], acc[j + half]);
-    }
+    meet(JOIN_SUM, acc, GI_BLOCK);
     slide_store(s, s->out + m * s->out_stride + start, v_add(v_set1(s->bias[m]), acc[0]), masked);
 }
 

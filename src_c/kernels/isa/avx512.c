@@ -21,6 +21,7 @@
 #include "../body/panel.inc.h"
 #include "../body/band.inc.h"
 #include "../body/product.inc.h"
+#include "../body/reduce.inc.h"
 #include "../body/slide.inc.h"
 #include "../body/ahead.inc.h"
 #include "../body/cell.inc.h"
@@ -29,7 +30,6 @@
 #include "../body/gru.inc.h"
 #include "../body/side.inc.h"
 #include "../body/rnn.inc.h"
-#include "../body/reduce.inc.h"
 #include "../body/sparse.inc.h"
 #include "../body/map.inc.h"
 
